@@ -1,0 +1,1 @@
+"""The contract: ClusterStack and StackLayer, their conditions, and the CRDs generated from them."""

@@ -1,0 +1,1 @@
+"""The `clusterstack` command: one file a verb."""

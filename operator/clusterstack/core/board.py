@@ -1,0 +1,114 @@
+"""The state of a unit's objects, kept incrementally, so that readiness is known at every moment without a scan."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+
+from clusterstack.core.gates import Blocker
+from clusterstack.core.health import Verdict
+from clusterstack.core.objects import ObjectRef
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """Not applied yet, and why: not an error."""
+
+    reason: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """The API server refuses the object; `terminal` failures fail the layer at once."""
+
+    reason: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class Present:
+    """Applied, and judged."""
+
+    verdict: Verdict
+
+
+ObjectState = Waiting | Refused | Present
+
+
+def blocker_of(ref: ObjectRef, state: ObjectState) -> Blocker | None:
+    """Why an object keeps its layer from being Ready; None when it does not."""
+    match state:
+        case Waiting(reason, message) | Refused(reason, message):
+            return Blocker(ref=ref, layer=None, reason=reason, message=message)
+        case Present(verdict):
+            if verdict.healthy:
+                return None
+            return Blocker(ref=ref, layer=None, reason=verdict.reason or str(verdict.state), message=verdict.message)
+
+
+def failed(state: ObjectState) -> bool:
+    """Whether the object fails its layer at once: refused, or a terminal verdict."""
+    match state:
+        case Refused():
+            return True
+        case Present(verdict):
+            return verdict.failed
+        case Waiting():
+            return False
+
+
+@dataclass(slots=True)
+class Board:
+    """States by object, and what follows from them."""
+
+    states: dict[ObjectRef, ObjectState] = field(default_factory=dict)
+    blockers: dict[ObjectRef, Blocker] = field(default_factory=dict)
+    unapplied: set[ObjectRef] = field(default_factory=set)
+    failures: set[ObjectRef] = field(default_factory=set)
+    drifted: dict[ObjectRef, str] = field(default_factory=dict)
+
+    @property
+    def total(self) -> int:
+        return len(self.states)
+
+    @property
+    def healthy(self) -> bool:
+        return not self.blockers
+
+    def expect(self, refs: Iterable[ObjectRef]) -> None:
+        """The objects that count from now on; what is new waits to be applied."""
+        wanted = set(refs)
+        for ref in [ref for ref in self.states if ref not in wanted]:
+            self._forget(ref)
+        for ref in wanted:
+            if ref not in self.states:
+                self.put(ref, Waiting("Pending", "not applied yet"), applied=False)
+
+    def put(self, ref: ObjectRef, state: ObjectState, *, applied: bool) -> bool:
+        """Note an object's state; whether that changed anything."""
+        changed = self.states.get(ref) != state or (ref in self.unapplied) is applied
+        self.states[ref] = state
+        (self.unapplied.discard if applied else self.unapplied.add)(ref)
+        (self.failures.add if failed(state) else self.failures.discard)(ref)
+        blocker = blocker_of(ref, state)
+        if blocker is None:
+            self.blockers.pop(ref, None)
+        else:
+            self.blockers[ref] = blocker
+        return changed
+
+    def worst(self, limit: int) -> Iterator[Blocker]:
+        """The blockers that say most first: failures, then applied objects that are not healthy, then what waits."""
+        ranked = sorted(
+            self.blockers.items(),
+            key=lambda item: (item[0] not in self.failures, item[0] in self.unapplied, item[0]),
+        )
+        return (blocker for _, blocker in ranked[:limit])
+
+    def _forget(self, ref: ObjectRef) -> None:
+        self.states.pop(ref, None)
+        self.blockers.pop(ref, None)
+        self.unapplied.discard(ref)
+        self.failures.discard(ref)
+        self.drifted.pop(ref, None)

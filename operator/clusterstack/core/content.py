@@ -1,0 +1,88 @@
+"""What a layer wants, as values with digests: known before any gate opens."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+
+from clusterstack.core.objects import Manifest, ObjectRef, digest
+from clusterstack.core.ownership import MANAGER
+
+
+class Mode(StrEnum):
+    """How one object is kept: Flux's `kustomize.toolkit.fluxcd.io/ssa` by other words."""
+
+    APPLY = "Apply"
+    IF_NOT_PRESENT = "IfNotPresent"
+    IGNORE = "Ignore"
+
+
+@dataclass(frozen=True, slots=True)
+class Desired:
+    """One object as we want it: stamped, with the digest that its live copy must carry."""
+
+    ref: ObjectRef
+    manifest: Manifest
+    want: str
+    mode: Mode = Mode.APPLY
+    manager: str = MANAGER
+    awaited: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """Something of a layer that cannot be built: the layer says so, its neighbours go on. `unit` empty: the layer's manifests."""
+
+    reason: str
+    message: str
+    unit: str = ""
+    ref: ObjectRef | None = None
+    retryable: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """A layer renders an object that another layer owns: applied once, by the owner, as the union of both."""
+
+    ref: ObjectRef
+    owner: str
+
+
+def merge(layers: Sequence[tuple[str, Sequence[tuple[ObjectRef, Manifest]]]]) -> dict[str, tuple[list[tuple[ObjectRef, Manifest]], list[Claim]]]:
+    """Objects that several layers render, merged before anything is applied.
+
+    `layers` come in topological order: the first that renders an object owns it and wins conflicting fields; the union is
+    applied once, by the owner; the others record a claim. Within one layer the last document of an object wins, as with
+    `kubectl apply`.
+    """
+    owners: dict[ObjectRef, str] = {}
+    merged: dict[str, dict[ObjectRef, Manifest]] = {}
+    claims: dict[str, list[Claim]] = {}
+    for layer, objects in layers:
+        merged[layer], claims[layer] = {}, []
+        for ref, manifest in objects:
+            owner = owners.setdefault(ref, layer)
+            if owner == layer:
+                merged[layer][ref] = manifest
+            else:
+                merged[owner][ref] = union(merged[owner][ref], manifest)
+                claims[layer].append(Claim(ref, owner))
+    return {layer: (list(merged[layer].items()), claims[layer]) for layer, _ in layers}
+
+
+def union(owner: Manifest, other: Mapping[str, object]) -> Manifest:
+    """The fields of both manifests, maps merged at every depth; where they disagree the owner wins; lists are the owner's."""
+    result = dict(owner)
+    for key, value in other.items():
+        mine = result.get(key)
+        if mine is None:
+            result[key] = value
+        elif isinstance(mine, dict) and isinstance(value, dict):
+            result[key] = union(mine, value)
+    return result
+
+
+def content_digest(wants: Iterable[str], releases: Iterable[str], problems: Iterable[str]) -> str:
+    """The digest of a layer's content, out of the digests of its parts."""
+    return digest([sorted(wants), sorted(releases), sorted(problems)])

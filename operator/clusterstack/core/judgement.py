@@ -1,0 +1,221 @@
+"""From the state of a layer or stack to its conditions."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from clusterstack.api.conditions import (
+    AVAILABLE,
+    DRIFTED,
+    PRUNE_BLOCKED,
+    READY,
+    RECONCILING,
+    SOURCE_READY,
+    STALLED,
+    SUSPENDED,
+    Reason,
+    drop_condition,
+    set_condition,
+)
+from clusterstack.api.status import Phase
+from clusterstack.core.rootcause import state_line
+from clusterstack.core.views import LayerView, StackView
+
+_REASONS = {
+    Phase.PENDING: Reason.PENDING,
+    Phase.WAITING: Reason.WAITING,
+    Phase.PROGRESSING: Reason.PROGRESSING,
+    Phase.READY: Reason.SUCCEEDED,
+    Phase.FAILED: Reason.FAILED,
+    Phase.SUSPENDED: Reason.SUSPENDED,
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Judgement:
+    """What the conditions say. `ready` None is Unknown; `abnormal`: what else is true, with reason and message."""
+
+    ready: bool | None
+    reason: str
+    line: str
+    reconciling: bool
+    stalled: bool = False
+    suspended: bool = False
+    source: tuple[bool | None, str, str] | None = None
+    abnormal: Mapping[str, tuple[str, str]] = field(default_factory=dict)
+
+
+def layer_judgement(view: LayerView) -> Judgement:
+    """A layer's conditions. What failed and needs nobody's help is still being worked on; what waits is not stalled."""
+    failed, ready = view.phase is Phase.FAILED, view.phase is Phase.READY
+    stalled = failed and view.stalled
+    reason = Reason.TIMED_OUT if failed and view.timed_out else view.reason or _REASONS[view.phase]
+    line = (view.message or f"{view.objects.total} objects are healthy") if ready else state_line(view)
+    return Judgement(
+        ready=None if view.phase in (Phase.PENDING, Phase.SUSPENDED) else ready,
+        reason=Reason.SUCCEEDED if ready else reason,
+        line=line,
+        reconciling=not ready and not stalled and view.phase is not Phase.SUSPENDED,
+        stalled=stalled,
+        suspended=view.phase is Phase.SUSPENDED,
+        abnormal=_layer_abnormal(view),
+    )
+
+
+def _layer_abnormal(view: LayerView) -> dict[str, tuple[str, str]]:
+    abnormal: dict[str, tuple[str, str]] = {}
+    if view.prune is not None:
+        text = view.prune.message or _listing(view.prune.count, view.prune.objects, "would be deleted")
+        abnormal[PRUNE_BLOCKED] = (Reason.PRUNE_BLOCKED, text)
+    if view.drift.count:
+        abnormal[DRIFTED] = (Reason.DRIFT_DETECTED, _listing(view.drift.count, view.drift.objects, "changed by others"))
+    if view.phase is Phase.SUSPENDED:
+        abnormal[SUSPENDED] = (Reason.SUSPENDED, state_line(view))
+    return abnormal
+
+
+def stack_phase(view: StackView) -> Phase:
+    """The stack in one word: the worst of its layers that something can be done about."""
+    phases = {layer.phase for layer in view.layers}
+    if view.deleting:
+        return Phase.PROGRESSING
+    if view.suspended:
+        return Phase.SUSPENDED
+    if view.problems or Phase.FAILED in phases:
+        return Phase.FAILED
+    for phase in (Phase.PROGRESSING, Phase.WAITING, Phase.PENDING, Phase.SUSPENDED):
+        if phase in phases:
+            return phase
+    known = bool(view.layers) or bool(view.revision)
+    return Phase.READY if known else Phase.PENDING
+
+
+def stack_judgement(view: StackView, cause: str, *, revision: str) -> Judgement:
+    """A stack's conditions; `cause` is the root cause in one line, without an age."""
+    phase = stack_phase(view)
+    ready = phase is Phase.READY
+    stalled = not view.deleting and (bool(view.problems) or any(_stalled(layer) for layer in view.layers))
+    reason, line = _stack_reason(view, phase, cause, revision)
+    return Judgement(
+        ready=None if phase in (Phase.PENDING, Phase.SUSPENDED) else ready,
+        reason=reason,
+        line=line,
+        reconciling=bool(view.deleting) or _at_work(view, phase),
+        stalled=stalled,
+        suspended=phase is Phase.SUSPENDED,
+        source=_source(view),
+        abnormal=_stack_abnormal(view),
+    )
+
+
+def _stack_reason(view: StackView, phase: Phase, cause: str, revision: str) -> tuple[str, str]:
+    if view.deleting:
+        return Reason.DELETING, view.deleting
+    if view.suspended:
+        return Reason.SUSPENDED, "suspended: set spec.suspend to false to go on"
+    if view.problems:
+        more = len(view.problems) - 1
+        return view.problems[0].reason, str(view.problems[0]) + (f" (and {more} more)" if more else "")
+    match phase:
+        case Phase.READY:
+            at = f" at {revision}" if revision else ""
+            return Reason.SUCCEEDED, f"{len(view.layers)} layers are Ready{at}"
+        case Phase.FAILED:
+            return Reason.LAYER_FAILED, cause
+        case Phase.SUSPENDED:
+            names = ", ".join(layer.name for layer in view.layers if layer.phase is Phase.SUSPENDED)
+            return Reason.SUSPENDED, f"suspended layers: {names}"
+        case Phase.PENDING if not view.layers:
+            source = next((s for s in view.sources if s.ready is False), None)
+            return (
+                (Reason.FETCH_FAILED, f"source {source.name}: {source.message}")
+                if source
+                else (Reason.PENDING, "reading the sources")
+            )
+        case _:
+            return Reason.LAYER_NOT_READY, cause
+
+
+def _at_work(view: StackView, phase: Phase) -> bool:
+    if view.suspended or view.problems or phase in (Phase.READY, Phase.SUSPENDED):
+        return False
+    if phase is Phase.FAILED:
+        return any(
+            layer.phase is Phase.PROGRESSING or (layer.phase is Phase.FAILED and not layer.stalled)
+            for layer in view.layers
+        )
+    return True
+
+
+def _stalled(layer: LayerView) -> bool:
+    return layer.phase is Phase.FAILED and layer.stalled
+
+
+def _source(view: StackView) -> tuple[bool | None, str, str]:
+    for source in view.sources:
+        if source.ready is False:
+            return False, source.reason or Reason.FETCH_FAILED, f"{source.name}: {source.message}"
+    for source in view.sources:
+        if source.ready is None:
+            return None, Reason.FETCHING, f"{source.name}: not fetched yet"
+    return True, Reason.FETCHED, ", ".join(f"{source.name}: {source.revision}" for source in view.sources)
+
+
+def _stack_abnormal(view: StackView) -> dict[str, tuple[str, str]]:
+    abnormal: dict[str, tuple[str, str]] = {}
+    for type_ in (PRUNE_BLOCKED, DRIFTED):
+        found = [(layer.name, *one) for layer in view.layers if (one := _layer_abnormal(layer).get(type_))]
+        if found:
+            abnormal[type_] = (found[0][1], "; ".join(f"{name}: {text}" for name, _, text in found[:3]))
+    suspended = [layer.name for layer in view.layers if layer.phase is Phase.SUSPENDED]
+    if view.suspended:
+        abnormal[SUSPENDED] = (Reason.SUSPENDED, "the whole stack is suspended")
+    elif suspended:
+        abnormal[SUSPENDED] = (Reason.SUSPENDED, f"suspended layers: {', '.join(suspended)}")
+    return abnormal
+
+
+def _listing(count: int, objects: tuple[str, ...], what: str) -> str:
+    first = ", ".join(objects[:3])
+    more = f" and {count - 3} more" if count > 3 and first else ""
+    noun = "object" if count == 1 else "objects"
+    return f"{count} {noun} {what}" + (f": {first}{more}" if first else "")
+
+
+def with_conditions(
+    previous: Mapping[str, Any], judgement: Judgement, *, generation: int, now: str
+) -> list[dict[str, Any]]:
+    """The conditions of a status, keeping the transition times of those that the previous status had."""
+    conditions: list[dict[str, Any]] = [dict(condition) for condition in previous.get("conditions") or ()]
+
+    def put(type_: str, status: bool | None, reason: str, message: str) -> None:
+        nonlocal conditions
+        conditions = set_condition(
+            conditions, type_, status, reason=reason, message=message, generation=generation, now=now
+        )
+
+    put(READY, judgement.ready, judgement.reason, judgement.line)
+    put(AVAILABLE, judgement.ready, judgement.reason, judgement.line)
+    idle = Reason.SUSPENDED if judgement.suspended else judgement.reason if judgement.stalled else Reason.SUCCEEDED
+    put(
+        RECONCILING,
+        judgement.reconciling,
+        judgement.reason if judgement.reconciling else idle,
+        judgement.line if judgement.reconciling else "",
+    )
+    put(
+        STALLED,
+        judgement.stalled,
+        judgement.reason if judgement.stalled else "NotStalled",
+        judgement.line if judgement.stalled else "",
+    )
+    if judgement.source is not None:
+        put(SOURCE_READY, *judgement.source)
+    for type_ in (PRUNE_BLOCKED, DRIFTED, SUSPENDED):
+        if type_ in judgement.abnormal:
+            put(type_, True, *judgement.abnormal[type_])
+        else:
+            conditions = drop_condition(conditions, type_)
+    return conditions

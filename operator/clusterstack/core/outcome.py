@@ -1,0 +1,117 @@
+"""What an answer of the API server means for the object that was to be written: wait, or fail, never an exception.
+
+What cannot be applied *yet* is parked behind a gate, and a closed gate is never an error.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Hashable
+from dataclasses import dataclass
+
+from clusterstack.core.objects import GroupKind, ObjectRef
+from clusterstack.errors import ApiError, ClusterStackError, TransportError
+
+_WEBHOOK = re.compile(r'failed calling webhook "([^"]+)"')
+_WEBHOOK_SERVICE = re.compile(r'https://([a-z0-9-]+)\.([a-z0-9-]+)\.svc[:/]')
+_CONVERSION = re.compile(r"conversion webhook for ([^:]+?) failed|conversion webhook for [^ ]+ failed")
+_NAMESPACE = re.compile(r'namespaces "([^"]+)" not found')
+_IMMUTABLE = re.compile(r"field is immutable|may not be changed|is immutable|updates to statefulset spec", re.IGNORECASE)
+
+
+@dataclass(frozen=True, slots=True)
+class Park:
+    """Not yet: `reason` and `message` say what is missing, `keys` what would change the answer."""
+
+    reason: str
+    message: str
+    keys: tuple[Hashable, ...] = ()
+    webhook: str = ""
+    service: tuple[str, str] | None = None  # namespace and name of the webhook's Service
+
+
+@dataclass(frozen=True, slots=True)
+class Reject:
+    """The API server refuses this object as it is; it is tried again at `retryInterval`, or when its content changes."""
+
+    reason: str
+    message: str
+
+
+def kind_not_served(group_kind: GroupKind) -> Park:
+    """No CRD, or no aggregated API, serves this kind yet."""
+    return Park("KindNotServed", f"kind {group_kind} is not served yet", (("kind", group_kind),))
+
+
+def classify(error: ClusterStackError, ref: ObjectRef) -> Park | Reject:
+    """What a failed write means for its object (messages as in apiserver's errors package)."""
+    match error:
+        case ApiError():
+            return _classify_status(error, ref)
+        case TransportError():
+            return Park("ApiServerUnreachable", f"the API server does not answer: {error}")
+        case _:
+            return Reject(error.reason, str(error))
+
+
+def _classify_status(error: ApiError, ref: ObjectRef) -> Park | Reject:  # noqa: C901 - one case a line
+    text = str(error)
+    if webhook := _WEBHOOK.search(text):
+        return _webhook(webhook[1], text)
+    if "conversion webhook" in text:
+        return _webhook(f"conversion of {ref.group_kind}", text)
+    match error.status:
+        case 404 if missing := _NAMESPACE.search(text):
+            return _namespace(missing[1])
+        case 404:
+            return kind_not_served(ref.group_kind)
+        case 429 if "initializing" in text:
+            return kind_not_served(ref.group_kind)
+        case 429:
+            return Park("TooManyRequests", "the API server asks to slow down")
+        case 403 if "being terminated" in text:
+            return Park("NamespaceTerminating", f"namespace {ref.namespace} is being terminated", _namespace(ref.namespace).keys)
+        case 403 if "exceeded quota" in text:
+            return Park("QuotaExceeded", _short(text))
+        case 403 if "is forbidden: User" in text or "cannot " in text:
+            return Reject("Forbidden", _short(text))
+        case 403 if "error looking up service account" in text:
+            return Park("ServiceAccountMissing", _short(text))
+        case 403:
+            return Reject("Forbidden", _short(text))
+        case 409 if "object is being deleted" in text or "being deleted" in text:
+            return Park("Terminating", f"{ref} is being deleted", (("object", ref),))
+        case 409:
+            return Park("Conflict", _short(text))
+        case 413:
+            return Reject("TooLarge", f"{ref} is larger than the API server accepts")
+        case 422 if _IMMUTABLE.search(text):
+            return Reject("Immutable", _short(text))
+        case 400 | 405 | 415 | 422:
+            return Reject("Invalid", _short(text))
+        case status if status >= 500:
+            return Park("ApiServerError", _short(text))
+        case _:
+            return Reject(error.reason or "ApiError", _short(text))
+
+
+def _webhook(name: str, text: str) -> Park:
+    service = _WEBHOOK_SERVICE.search(text)
+    where = f" (service {service[2]}/{service[1]})" if service else ""
+    return Park(
+        "WebhookNotReady",
+        f"webhook {name} does not answer yet{where}",
+        (("webhook", name),),
+        webhook=name,
+        service=(service[2], service[1]) if service else None,
+    )
+
+
+def _namespace(name: str) -> Park:
+    return Park(
+        "NamespaceMissing", f"namespace {name} does not exist yet", (("object", ObjectRef("", "Namespace", "", name)),)
+    )
+
+
+def _short(text: str) -> str:
+    return " ".join(text.split())[:500]

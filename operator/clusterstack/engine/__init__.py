@@ -1,0 +1,1 @@
+"""The coroutines that bring a stack up and keep it there."""

@@ -1,0 +1,216 @@
+"""All layers of a snapshot, built before any gate of that snapshot opens.
+
+One broken build is Unknown for that layer alone. Git's own hashes of what a build looked at tell which layers need none.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from clusterstack.api.spec import LayerSpec
+from clusterstack.core.content import Claim, Desired, Mode, Problem, content_digest, merge
+from clusterstack.core.objects import GroupKind, Manifest, ObjectRef, digest, group_of
+from clusterstack.core.scope import place, scopes_of
+from clusterstack.core.substitute import substitute
+from clusterstack.engine.contents import Content, ReleaseContent
+from clusterstack.engine.context import Context
+from clusterstack.engine.resolve import resolve
+from clusterstack.errors import ClusterStackError, RenderError, SourceError
+from clusterstack.flux.annotations import reconcile_disabled, ssa_mode, substitute_disabled
+from clusterstack.flux.kinds import split
+from clusterstack.flux.releases import Releases, releases
+from clusterstack.helm.ownership import with_common
+from clusterstack.helm.spec import ReleaseSpec
+from clusterstack.helm.values import data_of
+from clusterstack.render.kustomization import Built, build
+from clusterstack.render.protocol import BuildFields
+from clusterstack.sources.fetcher import Snapshot
+
+OWN_KINDS = frozenset({GroupKind("clusterstack.dev", "ClusterStack")})
+
+
+@dataclass(frozen=True, slots=True)
+class _Memory:
+    """A build and what it looked at."""
+
+    fields: str
+    hashes: Mapping[str, str]
+    objects: tuple[Manifest, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What to build: effective layers in topological order, and a snapshot per source."""
+
+    layers: tuple[LayerSpec, ...]
+    snapshots: Mapping[str, Snapshot]
+    shared: tuple[Manifest, ...] = ()
+
+    def revision(self, layer: LayerSpec) -> str:
+        snapshot = self.snapshots.get(layer.source or "")
+        return snapshot.revision if snapshot is not None else ""
+
+
+@dataclass(slots=True)
+class Builder:
+    """Builds the layers of one stack; remembers builds by what they looked at."""
+
+    context: Context
+    _memory: dict[str, _Memory] = field(default_factory=dict)
+
+    async def build(self, plan: Plan) -> dict[str, Content]:
+        """The content of every layer. Expected failures are in it; nothing is raised but cancellation and bugs."""
+        outcomes = await asyncio.gather(*(self._objects(plan, layer) for layer in plan.layers))
+        objects = {
+            layer.name: outcome
+            for layer, outcome in zip(plan.layers, outcomes, strict=True)
+            if not isinstance(outcome, Problem)
+        }
+        broken = {
+            layer.name: outcome
+            for layer, outcome in zip(plan.layers, outcomes, strict=True)
+            if isinstance(outcome, Problem)
+        }
+        found = self._releases(plan, objects)
+        placed = self._merged(plan, objects)
+        charts = await resolve(self.context, [spec for specs in found.specs.values() for spec in specs], plan.snapshots)
+        contents = {}
+        for layer in plan.layers:
+            if layer.name in broken:
+                contents[layer.name] = Content(layer, plan.revision(layer), "", broken=broken[layer.name])
+            else:
+                contents[layer.name] = self._content(plan, layer, placed[layer.name], found, charts)
+        return contents
+
+    def _content(
+        self,
+        plan: Plan,
+        layer: LayerSpec,
+        placed: tuple[list[tuple[ObjectRef, Manifest]], list[Claim]],
+        found: Releases,
+        charts: Mapping[str, ReleaseContent],
+    ) -> Content:
+        desired = tuple(self._desire(layer, ref, manifest) for ref, manifest in placed[0])
+        mine = tuple(charts[spec.id] for spec in found.specs.get(layer.name, ()))
+        problems = tuple(found.problems.get(layer.name, ()))
+        whole = content_digest(
+            (item.want for item in desired), (item.digest for item in mine), (problem.message for problem in problems)
+        )
+        return Content(
+            layer, plan.revision(layer), whole, desired, mine, problems, tuple(placed[1]), broken=_fatal(problems)
+        )
+
+    def _desire(self, layer: LayerSpec, ref: ObjectRef, manifest: Manifest) -> Desired:
+        stamped, want = self.context.stamp(manifest, ref, layer.name)
+        mode = Mode.APPLY
+        if ssa_mode(manifest) == "IfNotPresent":
+            mode = Mode.IF_NOT_PRESENT
+        elif ssa_mode(manifest) == "Ignore" or reconcile_disabled(manifest):
+            mode = Mode.IGNORE
+        return Desired(ref, stamped, want, mode, awaited=ref.group_kind not in OWN_KINDS)
+
+    async def _objects(self, plan: Plan, layer: LayerSpec) -> tuple[Manifest, ...] | Problem:
+        """A layer's objects, substituted and labelled; Flux's own kinds are still among them."""
+        try:
+            if layer.decryption is not None:
+                raise RenderError("decryption is not supported yet", reason="NotSupported", hint="remove `decryption`")
+            built = await self._built(plan, layer) if layer.path is not None else ()
+            variables = await self._variables(layer)
+            finished = [self._finish(manifest, layer, variables) for manifest in (*built, *layer.manifests)]
+        except ClusterStackError as error:
+            hint = f" ({error.hint})" if error.hint else ""
+            return Problem(error.reason, f"{error}{hint}", retryable=error.retryable)
+        return tuple(finished)
+
+    async def _built(self, plan: Plan, layer: LayerSpec) -> tuple[Manifest, ...]:
+        snapshot = plan.snapshots.get(layer.source or "")
+        if snapshot is None:
+            raise SourceError(f"source {layer.source or '(none)'} has not been fetched yet", reason="SourceNotReady")
+        spec = layer.as_input()
+        fields = BuildFields.from_spec(spec)
+        key = digest([layer.path, fields.encode()])
+        known = self._memory.get(layer.name)
+        if known is not None and known.fields == key and known.hashes == _hashes(snapshot, known.hashes):
+            return known.objects
+        built: Built = await build(
+            self.context.renderers,
+            root=snapshot.path,
+            path=layer.path or "",
+            fetch=self.context.fetcher.fetch_file,
+            fields=fields,
+            source=f"source {layer.source}",
+        )
+        self._memory[layer.name] = _Memory(key, _hashes(snapshot, built.inputs), built.objects)
+        return built.objects
+
+    async def _variables(self, layer: LayerSpec) -> dict[str, str] | None:
+        """Variables of `postBuild`, those of later references over earlier ones, `substitute` over all (Flux)."""
+        if layer.post_build is None:
+            return None
+        variables: dict[str, str] = {}
+        for reference in layer.post_build.substitute_from:
+            kind, namespace = str(reference.kind), reference.namespace or "default"
+            found = await self.context.cluster.get(
+                "v1", kind, namespace, reference.name, account=self.context.account
+            )
+            if found is None and not reference.optional:
+                raise SourceError(
+                    f"{kind} {namespace}/{reference.name} of postBuild.substituteFrom does not exist",
+                    reason="SubstituteMissing",
+                    hint="create it, or mark it optional",
+                )
+            variables |= {name: value.decode() for name, value in data_of(found or {}).items()}
+        return variables | dict(layer.post_build.substitute)
+
+    def _finish(self, manifest: Manifest, layer: LayerSpec, variables: Mapping[str, str] | None) -> Manifest:
+        if variables is not None and not substitute_disabled(manifest):
+            manifest = substitute(manifest, variables, strict=False)
+        common = layer.common_metadata
+        if common is not None and (common.labels or common.annotations):
+            manifest = with_common(manifest, common.labels, common.annotations)
+        return manifest
+
+    def _releases(self, plan: Plan, objects: Mapping[str, Sequence[Manifest]]) -> Releases:
+        flux = {layer.name: split(objects.get(layer.name, ())).flux for layer in plan.layers}
+        native = {layer.name: [chart.as_input() for chart in layer.charts] for layer in plan.layers}
+        return releases(flux, shared=plan.shared, native=native)
+
+    def _merged(
+        self, plan: Plan, objects: Mapping[str, Sequence[Manifest]]
+    ) -> dict[str, tuple[list[tuple[ObjectRef, Manifest]], list[Claim]]]:
+        plain = {name: split(manifests).plain for name, manifests in objects.items()}
+        self.context.scopes.update(scopes_of(manifest for manifests in plain.values() for manifest in manifests))
+        layers = []
+        for layer in plan.layers:
+            if layer.name not in plain:
+                continue
+            default = layer.target_namespace or ""
+            layers.append((layer.name, [self._place(manifest, default) for manifest in plain[layer.name]]))
+        return merge(layers)
+
+    def _place(self, manifest: Manifest, default: str) -> tuple[ObjectRef, Manifest]:
+        kind = GroupKind(group_of(manifest["apiVersion"]), manifest["kind"])
+        namespaced = self.context.namespaced(kind)
+        return place(manifest, namespaced=namespaced, default=default if namespaced else "")
+
+
+def release_specs(contents: Mapping[str, Content]) -> dict[str, ReleaseSpec]:
+    """Every release of a stack, by its id."""
+    return {release.spec.id: release.spec for content in contents.values() for release in content.releases}
+
+
+def _hashes(snapshot: Snapshot, inputs: Mapping[str, str] | Sequence[str]) -> dict[str, str]:
+    return {path: _hash(snapshot, path) for path in inputs}
+
+
+def _hash(snapshot: Snapshot, path: str) -> str:
+    try:
+        return snapshot.tree_hash(path)
+    except SourceError:
+        return ""  # a file whose absence mattered
+
+
+def _fatal(problems: Sequence[Problem]) -> Problem | None:
+    return next((problem for problem in problems if not problem.unit), None)

@@ -1,0 +1,100 @@
+"""Keeps a stack's sources: looks for a new revision every interval, and holds on to the last good snapshot."""
+
+from __future__ import annotations
+
+import asyncio
+
+from clusterstack.api.spec import Source
+from clusterstack.core.views import SourceView
+from clusterstack.engine.context import Context
+from clusterstack.engine.wait import first_of, sleep
+from clusterstack.errors import ClusterStackError, SourceError
+from clusterstack.helm.values import data_of
+from clusterstack.sources.fetcher import Credentials, GitSpec, Snapshot
+from clusterstack.telemetry.logs import logger
+
+LOG = logger(__name__)
+FIRST_RETRY = 2.0
+
+
+class SourceKeeper:
+    """One source, its last good snapshot, and the error of the last look; `looked` counts the looks."""
+
+    def __init__(self, context: Context, source: Source) -> None:
+        self.context, self.source = context, source
+        self.snapshot: Snapshot | None = None
+        self.error: ClusterStackError | None = None
+        self.looked = 0
+        self._now = asyncio.Event()
+
+    @property
+    def key(self) -> tuple[str, str, str]:
+        """The bus key on which every look is published."""
+        return ("source", self.context.stack, self.source.name)
+
+    def view(self) -> SourceView:
+        """The source as it is shown."""
+        ready = None if not self.looked else self.error is None
+        revision = self.snapshot.revision if self.snapshot is not None else ""
+        error = self.error
+        hint = f" ({error.hint})" if error is not None and error.hint else ""
+        return SourceView(
+            name=self.source.name,
+            revision=revision,
+            ready=ready,
+            reason=error.reason if error is not None else "",
+            message=f"{error}{hint}" if error is not None else "",
+        )
+
+    def look(self) -> None:
+        """Look now rather than when the interval has passed."""
+        self._now.set()
+
+    async def run(self) -> None:
+        """Look, again and again, until cancelled. A failure keeps the last good snapshot and is tried again sooner."""
+        pause = FIRST_RETRY
+        while True:
+            self._now.clear()
+            try:
+                await self._look()
+                self.error, pause = None, FIRST_RETRY
+                delay = self.source.interval.seconds
+            except ClusterStackError as error:
+                LOG.warning("source not fetched", extra={"source": self.source.name, "error": str(error)})
+                self.error = error
+                delay = min(pause, self.source.interval.seconds)
+                pause *= 2
+            self.looked += 1
+            self.context.cluster.facts.publish(self.key)
+            await first_of(sleep(self.context.clock, delay), self._now.wait())
+
+    async def _look(self) -> None:
+        git = self.source.git
+        ref = git.ref
+        spec = GitSpec(
+            git.url,
+            branch=ref.branch or "",
+            tag=ref.tag or "",
+            semver=ref.semver or "",
+            name=ref.name or "",
+            commit=ref.commit or "",
+        )
+        credentials = await self._credentials()
+        revision = await self.context.fetcher.resolve_git(spec, credentials)
+        if self.snapshot is None or self.snapshot.revision != str(revision):
+            self.snapshot = await self.context.fetcher.fetch_git(spec, revision, credentials)
+
+    async def _credentials(self) -> Credentials | None:
+        """Secrets of sources live in the operator's namespace and are read as the operator."""
+        reference = self.source.git.secret_ref
+        if reference is None:
+            return None
+        namespace = self.context.installation.namespace
+        found = await self.context.cluster.get("v1", "Secret", namespace, reference.name)
+        if found is None:
+            raise SourceError(
+                f"Secret {namespace}/{reference.name} of source {self.source.name} does not exist",
+                reason="CredentialsMissing",
+                hint=f"create it in namespace {namespace}",
+            )
+        return Credentials.from_secret(data_of(found))

@@ -1,0 +1,75 @@
+"""Objects that a layer names but does not own: what it `requires` before it opens, and what its `health.checks` await."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Iterable
+
+from clusterstack.api.references import ObjectReference
+from clusterstack.core.gates import Answer, Blocker, Closed, Open, Unsynced, all_of
+from clusterstack.core.objects import ObjectRef, group_of
+from clusterstack.engine.context import Context
+from clusterstack.engine.judge import Judge
+from clusterstack.engine.world import Watch
+from clusterstack.kube.facts import kind_key, object_key
+
+HELM_GROUP = "helm.toolkit.fluxcd.io"
+
+
+class Foreign:
+    """A set of named objects as one gate: open when every one is there and healthy. A HelmRelease means our release."""
+
+    def __init__(self, context: Context, references: Iterable[ObjectReference], judge: Judge) -> None:
+        self._context, self._judge = context, judge
+        self._references = tuple(references)
+        self._watches: dict[ObjectRef, Watch] = {}
+
+    def answer(self) -> Answer:
+        """Whether all of them are there and healthy now; watches are opened as kinds appear."""
+        return all_of(self._one(reference) for reference in self._references)
+
+    def keys(self) -> frozenset[Hashable]:
+        """What could change an open answer."""
+        return frozenset(
+            self._context.release_key(f"{reference.namespace}/{reference.name}")
+            if group_of(reference.api_version) == HELM_GROUP
+            else object_key(
+                ObjectRef(group_of(reference.api_version), reference.kind, reference.namespace or "", reference.name)
+            )
+            for reference in self._references
+        )
+
+    def close(self) -> None:
+        for watch in self._watches.values():
+            watch.release()
+        self._watches.clear()
+
+    def _one(self, reference: ObjectReference) -> Answer:
+        group = group_of(reference.api_version)
+        ref = ObjectRef(group, reference.kind, reference.namespace or "", reference.name)
+        if group == HELM_GROUP:
+            return self._release(ref)
+        cluster = self._context.cluster
+        resource = cluster.preferred(ref.group_kind)
+        if resource is None:
+            missing = Blocker(ref=ref, reason="KindNotServed", message=f"kind {ref.group_kind} is not served yet")
+            return Closed(missing, frozenset({kind_key(ref.group_kind)}))
+        if ref not in self._watches:
+            self._watches[ref] = cluster.watch_object(resource, ref.namespace, ref.name)
+        watch = self._watches[ref]
+        keys = frozenset({object_key(ref), watch.key})
+        if not cluster.synced(watch):
+            return Unsynced(keys)
+        live = cluster.live(ref)
+        if live is None:
+            return Closed(Blocker(ref=ref, reason="NotFound", message="does not exist yet"), keys)
+        verdict = self._judge.judge(live)
+        if verdict.healthy:
+            return Open()
+        return Closed(Blocker(ref=ref, reason=verdict.reason, message=verdict.message), keys)
+
+    def _release(self, ref: ObjectRef) -> Answer:
+        name = f"{ref.namespace}/{ref.name}"
+        if self._context.releases.get(name):
+            return Open()
+        blocker = Blocker(ref=ref, reason="ReleaseNotReady", message="release is not ready yet")
+        return Closed(blocker, frozenset({self._context.release_key(name)}))

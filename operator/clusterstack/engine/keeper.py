@@ -1,0 +1,378 @@
+"""Keeps a set of objects as desired: applies what is dirty, parks what cannot be applied yet, judges what is there.
+
+One task drains a set of dirty objects; drift, a health change or an opened gate marks objects dirty, and nothing is ever
+restarted. Every object fails, waits and heals alone.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import heapq
+import random
+from collections import defaultdict, deque
+from collections.abc import Callable, Hashable, Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from clusterstack.core.board import Board, ObjectState, Present, Refused, Waiting
+from clusterstack.core.content import Desired, Mode
+from clusterstack.core.health import State, Verdict
+from clusterstack.core.inventory import Entry
+from clusterstack.core.objects import GroupKind, ObjectRef
+from clusterstack.core.order import apply_rank, stage
+from clusterstack.core.outcome import Park, Reject, classify, kind_not_served
+from clusterstack.engine.judge import Judge
+from clusterstack.engine.world import Clock, Cluster, Timer, Watch
+from clusterstack.errors import ApiError, TransportError
+from clusterstack.kube.facts import object_key
+from clusterstack.kube.live import Live
+from clusterstack.kube.resource import NAMESPACE, Resource
+
+IN_FLIGHT = 32
+FIRST_RETRY, LAST_RETRY, LAST_PROBE = 0.25, 30.0, 1.0
+CORRECTIONS, CORRECTION_WINDOW = 5, 600.0
+ENDPOINT_SLICE = GroupKind("discovery.k8s.io", "EndpointSlice")
+
+
+class Ledger(Protocol):
+    """The layer's inventory, as far as one object needs it."""
+
+    def entry(self, ref: ObjectRef) -> Entry | None: ...
+    def record(self, ref: ObjectRef, desired: Desired, live: Live, *, created: bool) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """On whose behalf and how a unit keeps its objects."""
+
+    account: str
+    lane: str
+    drift: str = "Correct"
+    retry_interval: float = 30.0
+    force: bool = False
+
+
+@dataclass(slots=True)
+class _Effort:
+    """What is remembered of one object between attempts."""
+
+    attempts: int = 0
+    timer: Timer | None = None
+    parked: tuple[Hashable, ...] = ()
+    applied_at: float | None = None
+    corrections: deque[float] = field(default_factory=lambda: deque(maxlen=CORRECTIONS))
+
+
+class Keeper:
+    """The objects of one unit. `changed` is called after every change of `board`."""
+
+    def __init__(
+        self, cluster: Cluster, clock: Clock, *, terms: Terms, ledger: Ledger, judge: Judge, changed: Callable[[], None]
+    ) -> None:
+        self.board = Board()
+        self._cluster, self._clock, self._terms = cluster, clock, terms
+        self._ledger, self._judge, self._changed = ledger, judge, changed
+        self._desired: dict[ObjectRef, Desired] = {}
+        self._efforts: dict[ObjectRef, _Effort] = {}
+        self._dirty: list[tuple[int, int, ObjectRef]] = []
+        self._queued: set[ObjectRef] = set()
+        self._flying: dict[ObjectRef, int] = {}
+        self._again: set[ObjectRef] = set()
+        self._wake = asyncio.Event()
+        self._facts = cluster.facts.subscribe()
+        self._watchers: dict[Hashable, set[ObjectRef]] = defaultdict(set)
+        self._watches: dict[Hashable, Watch] = {}
+        self._sequence = 0
+
+    def want(self, desired: Iterable[Desired]) -> None:
+        """Keep exactly these objects from now on; what is dropped is left as it is in the cluster."""
+        wanted = {item.ref: item for item in desired}
+        for ref in [ref for ref in self._desired if ref not in wanted]:
+            self._drop(ref)
+        self._desired = wanted
+        self.board.expect(wanted)
+        since = self._cluster.facts.now
+        for ref in wanted:
+            self._subscribe([object_key(ref)], ref, since)
+            self.mark(ref)
+        self._changed()
+
+    def mark(self, ref: ObjectRef) -> None:
+        """Have an object looked at."""
+        if ref in self._desired and ref not in self._queued:
+            self._queued.add(ref)
+            self._sequence += 1
+            heapq.heappush(self._dirty, (apply_rank(ref), self._sequence, ref))
+            self._wake.set()
+
+    def mark_all(self) -> None:
+        """Have every object looked at: a full verification."""
+        for ref in self._desired:
+            self.mark(ref)
+
+    async def run(self) -> None:
+        """Drain dirty objects until cancelled; watches and subscriptions end with it."""
+        try:
+            async with asyncio.TaskGroup() as flights:
+                flights.create_task(self._listen())
+                while True:
+                    self._launch(flights)
+                    await self._wake.wait()
+                    self._wake.clear()
+        finally:
+            self.close()
+
+    def close(self) -> None:
+        """Let go of every watch, subscription and timer."""
+        for ref in list(self._desired):
+            self._drop(ref)
+        self._desired.clear()
+        self._facts.close()
+        for watch in self._watches.values():
+            watch.release()
+        self._watches.clear()
+
+    async def _listen(self) -> None:
+        while True:
+            for key in await self._facts.changed():
+                for ref in tuple(self._watchers.get(key, ())):
+                    self.mark(ref)
+
+    def _launch(self, flights: asyncio.TaskGroup) -> None:
+        """Start what is due, in apply order: a stage begins when nothing of an earlier one is in flight."""
+        while self._dirty and len(self._flying) < IN_FLIGHT:
+            ref = self._dirty[0][2]
+            if ref in self._flying:
+                self._again.add(ref)
+            elif any(earlier < stage(ref) for earlier in self._flying.values()):
+                return
+            elif ref in self._desired:
+                self._flying[ref] = stage(ref)
+                flights.create_task(self._fly(ref))
+            heapq.heappop(self._dirty)
+            self._queued.discard(ref)
+
+    async def _fly(self, ref: ObjectRef) -> None:
+        effort = self._efforts.setdefault(ref, _Effort())
+        self._unpark(ref, effort)
+        try:
+            await self._attend(ref, self._desired[ref], effort)
+        finally:
+            self._flying.pop(ref, None)
+            if ref in self._again:
+                self._again.discard(ref)
+                self.mark(ref)
+            self._wake.set()
+
+    async def _attend(self, ref: ObjectRef, desired: Desired, effort: _Effort) -> None:
+        since = self._cluster.facts.now
+        resource = await self._cluster.resource(desired.manifest["apiVersion"], ref.kind)
+        if resource is None:
+            return self._park(ref, effort, kind_not_served(ref.group_kind), since)
+        if resource.namespaced and not ref.namespace:
+            return self._refuse(ref, effort, "NamespaceRequired", f"{ref} is namespaced and names no namespace")
+        watch = self._watch(resource)
+        if not self._cluster.synced(watch):
+            return self._park(ref, effort, Park("Syncing", f"reading {resource.plural}", (watch.key,)), since)
+        live = self._cluster.live(ref)
+        if live is not None and not self._must_write(ref, desired, live, effort):
+            return self._settle(ref, live, since)
+        if desired.mode is not Mode.APPLY and live is None and await self._left_alone(ref, desired, resource, since):
+            return None
+        return await self._apply(ref, desired, resource, effort)
+
+    async def _apply(self, ref: ObjectRef, desired: Desired, resource: Resource, effort: _Effort) -> None:
+        since, terms, before = self._cluster.facts.now, self._terms, self._cluster.live(ref)
+        try:
+            created, live = await self._cluster.apply(
+                desired.manifest, resource, manager=desired.manager, account=terms.account, lane=terms.lane
+            )
+        except (ApiError, TransportError) as error:
+            match classify(error, ref):
+                case Park() as park:
+                    return self._park(ref, effort, park, since)
+                case Reject(reason, message):
+                    return self._refuse(ref, effort, reason, message)
+        if self._desired.get(ref) is not desired:
+            return self.mark(ref)
+        effort.attempts = 0
+        if before is None or live.generation != before.generation:
+            effort.applied_at = self._clock.wall().timestamp()
+        self._ledger.record(ref, desired, live, created=created)
+        return self._settle(ref, live, since)
+
+    async def _left_alone(self, ref: ObjectRef, desired: Desired, resource: Resource, since: int) -> bool:
+        """IfNotPresent and Ignore: an object that is there without our mark stays as it is, and is judged."""
+        found = await self._cluster.get(
+            desired.manifest["apiVersion"], ref.kind, ref.namespace, ref.name, account=self._terms.account
+        )
+        if found is None and desired.mode is Mode.IF_NOT_PRESENT:
+            return False
+        key = ("watch", ref)
+        if found is not None and key not in self._watches:
+            self._watches[key] = self._cluster.watch_object(resource, ref.namespace, ref.name)
+        live = self._cluster.live(ref)
+        if live is not None:
+            self._settle(ref, live, since)
+        else:
+            self._note(ref, Present(Verdict(State.CURRENT, "NotManaged", "left as it is", "mode")), applied=True)
+        return True
+
+    def _must_write(self, ref: ObjectRef, desired: Desired, live: Live, effort: _Effort) -> bool:
+        if desired.mode is not Mode.APPLY or self._same(ref, desired, live):
+            self.board.drifted.pop(ref, None)
+            return False
+        if live.deletion_timestamp:
+            return False  # what is on its way out cannot be corrected; it is made anew once it is gone
+        entry = self._ledger.entry(ref)
+        if entry is None or entry.want != desired.want or not entry.fields:
+            return True
+        return self._correct(ref, desired, live, effort)
+
+    def _correct(self, ref: ObjectRef, desired: Desired, live: Live, effort: _Effort) -> bool:
+        """Drift: whether to write. Five corrections in ten minutes are a fight, which is reported and no longer fought."""
+        now = self._clock.now()
+        fights = len(effort.corrections) == CORRECTIONS and now - effort.corrections[0] < CORRECTION_WINDOW
+        if self._terms.drift != "Correct" or fights:
+            if self._terms.drift != "Ignore":
+                self.board.drifted[ref] = other_writer(live, desired.manager)
+            if fights:
+                self._retry(ref, effort, CORRECTION_WINDOW / CORRECTIONS)
+            return False
+        effort.corrections.append(now)
+        return True
+
+    def _same(self, ref: ObjectRef, desired: Desired, live: Live) -> bool:
+        entry = self._ledger.entry(ref)
+        return (
+            entry is not None
+            and entry.want == desired.want
+            and entry.uid == live.uid
+            and bool(entry.fields)
+            and entry.fields == live.fields_digest(desired.manager)
+        )
+
+    def _settle(self, ref: ObjectRef, live: Live, since: int) -> None:
+        if not self._desired[ref].awaited:
+            return self._note(ref, Present(Verdict(State.CURRENT, "NotAwaited", "", "awaited")), applied=True)
+        for related in self._judge.related(live):
+            self._follow(ref, related, since)
+        effort = self._efforts[ref]
+        verdict = self._judge.judge(live, applied_at=effort.applied_at)
+        if verdict.healthy:
+            self._release(("children", ref))
+        else:
+            verdict = self._explain(ref, live, verdict, since)
+        if verdict.recheck_at is not None:
+            self._retry(ref, effort, max(0.1, verdict.recheck_at - self._clock.wall().timestamp()))
+        return self._note(ref, Present(verdict), applied=True)
+
+    def _explain(self, ref: ObjectRef, live: Live, verdict: Verdict, since: int) -> Verdict:
+        """The verdict again, with what the object's children say; they are watched only while it is not healthy."""
+        query = self._judge.children(live)
+        if query is None or not query.kinds:
+            return verdict
+        kind = query.kinds[0]
+        resource = self._cluster.preferred(kind)
+        if resource is None:
+            return verdict
+        key = ("children", ref)
+        if key not in self._watches:
+            self._watches[key] = self._cluster.watch_children(resource, query.namespace, query.selector)
+        watch = self._watches[key]
+        self._subscribe([watch.key], ref, since)
+        if not self._cluster.synced(watch):
+            return verdict
+        effort = self._efforts[ref]
+        return self._judge.judge(live, children=self._cluster.members(watch), applied_at=effort.applied_at)
+
+    def _follow(self, ref: ObjectRef, other: ObjectRef, since: int) -> None:
+        """Watch another object that a verdict reads."""
+        self._subscribe([object_key(other)], ref, since)
+        resource = self._cluster.preferred(other.group_kind)
+        if ("watch", other) not in self._watches and resource is not None:
+            self._watches["watch", other] = self._cluster.watch_object(resource, other.namespace, other.name)
+
+    def _park(self, ref: ObjectRef, effort: _Effort, park: Park, since: int) -> None:
+        keys = list(park.keys)
+        if park.reason == "NamespaceMissing":
+            self._watch_namespace(ref.namespace)
+        if park.service is not None:
+            keys += self._watch_endpoints(*park.service)
+        effort.parked = tuple(keys)
+        self._subscribe(keys, ref, since)
+        self._note(ref, Waiting(park.reason, park.message), applied=False)
+        ceiling = LAST_PROBE if park.webhook else LAST_RETRY
+        self._retry(ref, effort, min(ceiling, FIRST_RETRY * 2 ** min(effort.attempts, 10)))
+        effort.attempts += 1
+
+    def _refuse(self, ref: ObjectRef, effort: _Effort, reason: str, message: str) -> None:
+        self._note(ref, Refused(reason, message), applied=False)
+        self._retry(ref, effort, self._terms.retry_interval)
+
+    def _retry(self, ref: ObjectRef, effort: _Effort, delay: float) -> None:
+        if effort.timer is not None:
+            effort.timer.cancel()
+        effort.timer = self._clock.later(delay * random.uniform(0.8, 1.2), lambda: self.mark(ref))  # noqa: S311
+
+    def _unpark(self, ref: ObjectRef, effort: _Effort) -> None:
+        if effort.timer is not None:
+            effort.timer.cancel()
+            effort.timer = None
+        for key in effort.parked:
+            if key != object_key(ref):
+                self._unsubscribe(key, ref)
+        effort.parked = ()
+
+    def _note(self, ref: ObjectRef, state: ObjectState, *, applied: bool) -> None:
+        if ref in self._desired and self.board.put(ref, state, applied=applied):
+            self._changed()
+
+    def _watch(self, resource: Resource) -> Watch:
+        key = ("kind-watch", resource.group, resource.kind)
+        if key not in self._watches:
+            self._watches[key] = self._cluster.watch_kind(resource)
+        return self._watches[key]
+
+    def _watch_namespace(self, name: str) -> None:
+        key = ("watch", ObjectRef("", "Namespace", "", name))
+        if key not in self._watches:
+            self._watches[key] = self._cluster.watch_object(NAMESPACE, "", name)
+
+    def _watch_endpoints(self, namespace: str, service: str) -> list[Hashable]:
+        """A webhook's endpoints: when they appear, it may answer."""
+        key = ("endpoints", namespace, service)
+        resource = self._cluster.preferred(ENDPOINT_SLICE)
+        if key not in self._watches and resource is not None:
+            selector = f"kubernetes.io/service-name={service}"
+            self._watches[key] = self._cluster.watch_children(resource, namespace, selector)
+        return [self._watches[key].key] if key in self._watches else []
+
+    def _release(self, key: Hashable) -> None:
+        if watch := self._watches.pop(key, None):
+            watch.release()
+
+    def _subscribe(self, keys: Sequence[Hashable], ref: ObjectRef, since: int) -> None:
+        for key in keys:
+            self._watchers[key].add(ref)
+        self._facts.add(keys, since)
+
+    def _unsubscribe(self, key: Hashable, ref: ObjectRef) -> None:
+        refs = self._watchers.get(key, set())
+        refs.discard(ref)
+        if not refs:
+            self._watchers.pop(key, None)
+            self._facts.discard([key])
+
+    def _drop(self, ref: ObjectRef) -> None:
+        effort = self._efforts.pop(ref, None)
+        if effort is not None and effort.timer is not None:
+            effort.timer.cancel()
+        for key in [key for key, refs in self._watchers.items() if ref in refs]:
+            self._unsubscribe(key, ref)
+
+
+def other_writer(live: Live, manager: str) -> str:
+    """Who else wrote an object, for a report of a fight."""
+    others = [entry.manager for entry in live.managers if entry.manager != manager and not entry.subresource]
+    return others[-1] if others else "an unknown writer"

@@ -1,0 +1,302 @@
+"""A layer is a coroutine, and so is each unit in it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+
+from clusterstack.api.status import Phase
+from clusterstack.core.gates import (
+    Answer,
+    Blocker,
+    Closed,
+    LayerFacts,
+    Unsynced,
+    after,
+    all_of,
+    depends_on,
+    layer_key,
+)
+from clusterstack.core.health import Policy
+from clusterstack.core.verdict import Assessment, Parts, assess, unknown_yet
+from clusterstack.engine.chronicle import Chronicle
+from clusterstack.engine.contents import Content, Latest
+from clusterstack.engine.context import Context
+from clusterstack.engine.foreign import Foreign
+from clusterstack.engine.judge import Judge
+from clusterstack.engine.keeper import Terms
+from clusterstack.engine.ledger import Ledger
+from clusterstack.engine.publish import LayerPublisher
+from clusterstack.engine.release import ReleaseUnit
+from clusterstack.engine.unit import ManifestUnit, UnitState
+from clusterstack.engine.view import layer_view
+from clusterstack.engine.wait import opened, sleep
+from clusterstack.telemetry.logs import logger
+
+LOG = logger(__name__)
+FIRST_RESTART, LAST_RESTART = 1.0, 60.0
+
+
+class Layer:
+    """One layer of a stack: takes the newest content, waits for its gates, keeps its units, says where it stands."""
+
+    def __init__(
+        self,
+        context: Context,
+        name: str,
+        *,
+        ledger: Ledger,
+        publisher: LayerPublisher,
+        neighbours: Mapping[str, LayerFacts],
+        told: Callable[[str], None],
+    ) -> None:
+        self.name, self.ledger = name, ledger
+        self.contents: Latest[Content] = Latest()
+        self.facts = LayerFacts(name)
+        self.chronicle = Chronicle(context.clock)
+        self.units: list[ManifestUnit | ReleaseUnit] = []
+        self._context, self._publisher, self._neighbours, self._told = context, publisher, neighbours, told
+        self._changed = asyncio.Event()
+        self._waiting: tuple[Blocker, ...] = ()
+        self._checks: tuple[Blocker, ...] = ()
+        self._open = False
+        self._running: Content | None = None
+        self._bug: Blocker | None = None
+
+    @property
+    def content(self) -> Content | None:
+        """The newest content."""
+        return self.contents.value
+
+    @property
+    def waiting(self) -> tuple[Blocker, ...]:
+        """The closed gates."""
+        return self._waiting
+
+    @property
+    def known(self) -> bool:
+        """Whether the layer's state is known: right after a start an applied layer is not, until its watches have synced."""
+        resumed = self._running is not None and self._running.digest == self.ledger.inventory.applied
+        return not (resumed and unknown_yet(self.blockers()))
+
+    @property
+    def applied(self) -> bool:
+        """Whether every unit of the newest content is applied in full."""
+        same = self._running is self.content or (self._running and self.content and self._running.digest == self.content.digest)
+        return bool(same) and self._open and all(unit.state().applied for unit in self.units)
+
+    async def live(self) -> None:
+        """Run the newest content until the next one, for ever. What is broken leaves the last good one running."""
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._observe())
+            number = 0
+            while True:
+                content, number = await self.contents.newer(number)
+                number = await self._until_superseded(content, number)
+
+    async def _until_superseded(self, content: Content, number: int) -> int:
+        """Run `content`; the number before that of the content that ended it. The same digest, or a broken build, ends
+        nothing."""
+        idle = content.broken is not None or content.spec.suspend
+        run = None if idle else asyncio.create_task(self._guarded(content))
+        self._note(content)
+        try:
+            while True:
+                newest, number = await self.contents.newer(number)
+                unchanged = run is not None and newest.digest == content.digest and newest.spec == content.spec
+                if newest.broken is None and not unchanged:
+                    return number - 1
+                self._note(newest)
+        finally:
+            if run is not None:
+                run.cancel()
+                await asyncio.gather(run, return_exceptions=True)
+
+    def _note(self, content: Content) -> None:
+        self._tell(replace(self.facts, built="" if content.broken else content.digest))
+        self._poke()
+
+    async def _guarded(self, content: Content) -> None:
+        """The layer's boundary: an exception out of a unit is a bug, which is logged, backed off and tried again."""
+        pause = FIRST_RESTART
+        while True:
+            try:
+                await self._run(content)
+            except Exception as error:
+                LOG.exception("layer failed unexpectedly", extra={"stack": self._context.stack, "layer": self.name})
+                cause = error.exceptions[0] if isinstance(error, ExceptionGroup) else error
+                self._bug = Blocker(reason="InternalError", message=f"{type(cause).__name__}: {cause}")
+                self._poke()
+            await sleep(self._context.clock, pause)
+            pause = min(LAST_RESTART, pause * 2)
+
+    async def _run(self, content: Content) -> None:
+        self._running, self._open, self.units, self._bug = content, False, [], None
+        self.chronicle.begin(content.revision)
+        foreign = Foreign(self._context, content.spec.requires, self._judge(content))
+        try:
+            if content.digest != self.ledger.inventory.applied:
+                self._tell(replace(self.facts, phase=Phase.WAITING))
+                await opened(self._context.cluster.facts, lambda: self._gate(content, foreign), self._closed)
+        finally:
+            foreign.close()
+        self._waiting, self._open = (), True
+        self.chronicle.opened(content.spec.timeout.seconds, self._poke)
+        await self._keep(content)
+
+    async def _keep(self, content: Content) -> None:
+        manifests = ManifestUnit(
+            self._context.cluster,
+            self._context.clock,
+            terms=self._terms(content, ""),
+            ledger=self.ledger,
+            judge=self._judge(content),
+            changed=self._poke,
+        )
+        releases = [self._release(content, index) for index in range(len(content.releases))]
+        self.units = [manifests, *releases]
+        self._poke()
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                tasks.create_task(self._check(content))
+                tasks.create_task(manifests.run(content.desired))
+                for release in releases:
+                    tasks.create_task(release.run())
+        finally:
+            for unit in self.units:
+                unit.keeper.close()
+
+    def _release(self, content: Content, index: int) -> ReleaseUnit:
+        release = content.releases[index]
+        return ReleaseUnit(
+            self._context,
+            release,
+            terms=self._terms(content, release.spec.id, release.spec.drift),
+            ledger=self.ledger,
+            judge=self._judge(content),
+            changed=self._poke,
+        )
+
+    def _terms(self, content: Content, unit: str, drift: str = "") -> Terms:
+        spec = content.spec
+        return Terms(
+            account=self._context.account,
+            lane=f"{self._context.stack}/{self.name}/{unit}",
+            drift=drift or str(spec.drift.mode),
+            retry_interval=spec.retry_interval.seconds,
+            force=spec.force,
+        )
+
+    def _judge(self, content: Content) -> Judge:
+        spec = content.spec
+        expressions = [expression.as_input() for expression in spec.health.expressions]
+        rules = self._context.rules
+        if expressions:
+            rules = rules.with_expressions(expressions, source=f"layer {self.name}")
+        policy = Policy(str(spec.health.policy))
+        return Judge(self._context.cluster, self._context.clock, rules=rules, policy=policy)
+
+    def _gate(self, content: Content, foreign: Foreign) -> Answer:
+        spec, unknown = content.spec, LayerFacts
+        hard = [depends_on(self._neighbours.get(name) or unknown(name)) for name in spec.depends_on]
+        soft = [after(self._neighbours.get(name) or unknown(name)) for name in spec.after]
+        return all_of([*hard, *soft, foreign.answer()])
+
+    def _closed(self, answer: Closed | Unsynced) -> None:
+        match answer:
+            case Closed():
+                self._waiting = answer.blockers
+            case Unsynced():
+                self._waiting = (Blocker(reason="Syncing", message="reading what it requires"),)
+        self._poke()
+
+    async def _check(self, content: Content) -> None:
+        """Keep `health.checks` evaluated: objects that the layer awaits beside its own."""
+        foreign = Foreign(self._context, content.spec.health.checks, self._judge(content))
+        facts = self._context.cluster.facts
+        try:
+            while True:
+                since = facts.now
+                match foreign.answer():
+                    case Closed() as closed:
+                        self._checks, keys = closed.blockers, closed.keys
+                    case Unsynced(keys):
+                        self._checks = (Blocker(reason="Syncing", message="reading the objects of health.checks"),)
+                    case _:
+                        self._checks = ()
+                        keys = foreign.keys()
+                self._poke()
+                await facts.wait(keys or {("never", self.name)}, since)
+        finally:
+            self._checks = ()
+            foreign.close()
+
+    def blockers(self, limit: int = 10) -> tuple[Blocker, ...]:
+        """What keeps the layer from being Ready, that which says most first."""
+        found: list[Blocker] = [self._bug] if self._bug is not None else []
+        for unit in self.units:
+            state = unit.state()
+            if state.pending is not None and (state.broken or not unit.keeper.board.blockers):
+                found.append(state.pending)
+            found += unit.keeper.board.worst(limit)
+        return (*found, *self._checks)[:limit]
+
+    def states(self) -> list[UnitState]:
+        return [unit.state() for unit in self.units]
+
+    def assess(self) -> Assessment:
+        content, states = self.content, self.states()
+        return assess(
+            Parts(
+                suspended=content is not None and content.spec.suspend,
+                broken=content.broken if content is not None else None,
+                waiting=self._waiting if not self._open else (),
+                blockers=self.blockers(),
+                failed=sum(state.failed for state in states) + (self._bug is not None),
+                settled=self._open and bool(states) and all(state.healthy for state in states) and not self._checks,
+                timed_out=self.chronicle.timed_out,
+            )
+        )
+
+    def _poke(self) -> None:
+        self._changed.set()
+
+    async def _observe(self) -> None:
+        """Say where the layer stands, on every change. Ready is said in the cluster before a dependant hears of it."""
+        while True:
+            await self._changed.wait()
+            self._changed.clear()
+            content = self.content
+            if content is None or not self.known:
+                continue
+            assessment = self.assess()
+            ready = assessment.phase is Phase.READY
+            if self._open and all(state.applied for state in self.states()):
+                self.chronicle.applied()
+            if ready and not (self.facts.phase is Phase.READY and self.facts.applied == content.digest):
+                await self.ledger.settled(content.digest)
+                self.chronicle.ready()
+                await self._publisher.commit(self._publisher.view(layer_view(self, assessment)))
+                if self._changed.is_set() and self.assess().phase is not Phase.READY:
+                    continue
+            elif not ready:
+                self.chronicle.not_ready()
+            self._tell(
+                replace(
+                    self.facts,
+                    phase=assessment.phase,
+                    applied=content.digest if ready else self.facts.applied,
+                    timed_out=self.chronicle.timed_out,
+                    message=assessment.message,
+                )
+            )
+            self._publisher.offer(self._publisher.view(layer_view(self, assessment)))
+
+    def _tell(self, facts: LayerFacts) -> None:
+        if facts != self.facts:
+            self.facts = facts
+            self._context.cluster.facts.publish(layer_key(self.name))
+        self._told(self.name)
+
+

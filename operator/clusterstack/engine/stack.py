@@ -1,0 +1,365 @@
+"""A stack at work: its sources, its builds, its layers, its sweep; and its end."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+
+from clusterstack.api.spec import ClusterStack, DeletionPolicy, LayerSpec, effective_layer
+from clusterstack.api.status import Phase
+from clusterstack.core.gates import LayerFacts
+from clusterstack.core.graph import Graph, Problem, validate
+from clusterstack.core.inventory import Entry, Inventory
+from clusterstack.core.objects import Manifest, ObjectRef
+from clusterstack.core.ownership import FINALIZER, MANAGER, RECONCILE_ANNOTATION
+from clusterstack.core.views import StackView
+from clusterstack.engine.build import Builder, Plan
+from clusterstack.engine.contents import Content, Latest
+from clusterstack.engine.context import Context
+from clusterstack.engine.fetch import SourceKeeper
+from clusterstack.engine.layer import Layer
+from clusterstack.engine.ledger import Ledger, Store
+from clusterstack.engine.prune import sweep
+from clusterstack.engine.publish import Announce, LayerPublisher, StackPublisher
+from clusterstack.engine.teardown import Teardown
+from clusterstack.engine.tree import TreeReader
+from clusterstack.engine.view import layer_view
+from clusterstack.engine.wait import changed_or_later
+from clusterstack.errors import ApiError, ClusterStackError, SpecError
+from clusterstack.sources.fetcher import Snapshot
+from clusterstack.telemetry.logs import logger
+
+LOG = logger(__name__)
+SWEEP_AGAIN = 5.0
+FLUX_RECONCILE = "reconcile.fluxcd.io/requestedAt"
+
+
+@dataclass(slots=True)
+class _Running:
+    """A layer and the tasks that live with it."""
+
+    layer: Layer
+    publisher: LayerPublisher
+    tasks: tuple[asyncio.Task[None], ...]
+
+    async def stop(self) -> None:
+        for task in self.tasks:
+            task.cancel()
+        await asyncio.gather(*self.tasks, return_exceptions=True)
+        self.publisher.close()
+
+
+class Stack:
+    """One ClusterStack. `wanted` receives the newest object, or the error that it does not parse with."""
+
+    def __init__(self, context: Context, *, uid: str, announce: Announce, observe: Callable[[Layer], None]) -> None:
+        self.wanted: Latest[ClusterStack | SpecError] = Latest()
+        self._context, self._uid, self._announce, self._observe_layer = context, uid, announce, observe
+        self._store = Store(context.cluster, namespace=context.installation.namespace, stack=context.stack)
+        self._publisher = StackPublisher(context.cluster, context.clock, stack=context.stack, announce=announce)
+        self._builder = Builder(context)
+        self._tree = TreeReader(context)
+        self._sources: dict[str, tuple[SourceKeeper, asyncio.Task[None]]] = {}
+        self._layers: dict[str, _Running] = {}
+        self._facts: dict[str, LayerFacts] = {}
+        self._ledgers: dict[str, Ledger] = {}
+        self._contents: dict[str, Content] = {}
+        self._graph = Graph({})
+        self._stack: ClusterStack | None = None
+        self._problems: tuple[Problem, ...] = ()
+        self._revision = ""
+        self._deleting = ""
+        self._handled = ""
+        self._started_at = 0.0
+        self._ready_at = 0.0
+
+    @property
+    def key(self) -> tuple[str, str]:
+        """The bus key on which a change of the object is published."""
+        return ("stack", self._context.stack)
+
+    def want(self, stack: ClusterStack | SpecError) -> None:
+        """There is a newer version of the object."""
+        self.wanted.put(stack)
+        self._context.cluster.facts.publish(self.key)
+
+    async def live(self) -> None:
+        """Run until the object is gone, or cancelled. Raises what keeps it from starting at all."""
+        publishing: asyncio.Task[None] | None = None
+        sweeping: asyncio.Task[None] | None = None
+        try:
+            for name, inventory in (await self._store.load()).items():
+                self._ledgers[name] = Ledger(self._store, self._context.clock, inventory, inherit=self._known)
+            await self._publisher.start()
+            publishing = asyncio.create_task(self._publisher.run())
+            sweeping = asyncio.create_task(self._sweep_for_ever())
+            while await self._pass():
+                pass
+        finally:
+            await self._stop(publishing, sweeping)
+
+    async def _stop(self, *tasks: asyncio.Task[None] | None) -> None:
+        for task in tasks:
+            if task is not None:
+                task.cancel()
+        await asyncio.gather(*(task for task in tasks if task is not None), return_exceptions=True)
+        await self._stop_layers(list(self._layers))
+        for _, task in self._sources.values():
+            task.cancel()
+        await asyncio.gather(*(task for _, task in self._sources.values()), return_exceptions=True)
+        await self._publisher.flush()
+        self._publisher.close()
+
+    async def _pass(self) -> bool:
+        """Bring everything in line with the newest object, then wait for a reason to do so again; False: it is gone."""
+        since = self._context.cluster.facts.now
+        stack, _ = await self.wanted.newer(0)
+        delay = 600.0
+        match stack:
+            case SpecError() as error:
+                self._problems = (Problem(error.reason, str(error), "spec"),)
+            case ClusterStack(deleting=True):
+                await self._end(stack)
+                return False
+            case ClusterStack():
+                delay = await self._pursue(stack)
+        self._publish()
+        keys = [self.key, *(keeper.key for keeper, _ in self._sources.values())]
+        await changed_or_later(self._context.cluster.facts, keys, since, self._context.clock, delay)
+        return True
+
+    async def _pursue(self, stack: ClusterStack) -> float:
+        """Sources, builds, layers; seconds until the next full look."""
+        asked = stack.annotations.get(RECONCILE_ANNOTATION) or stack.annotations.get(FLUX_RECONCILE) or ""
+        self._stack = stack
+        if stack.spec.suspend:
+            await self._stop_layers(list(self._layers))
+            self._handled = asked
+            return 600.0
+        await self._finalizer(stack)
+        await self._keep_sources(stack)
+        if asked != self._handled and self._started_at:
+            await self._look_again()
+        snapshots = self._snapshots()
+        layers = await self._declared(stack, snapshots)
+        if layers is None:
+            return stack.spec.defaults.retry_interval.seconds
+        contents = await self._builder.build(Plan(layers, snapshots, self._tree.shared))
+        await self._distribute(layers, contents)
+        if asked != self._handled:
+            for running in self._layers.values():
+                for unit in running.layer.units:
+                    unit.keeper.mark_all()
+            self._handled = asked
+        retry = any(
+            (content.broken is not None and content.broken.retryable) or content.unknown_units
+            for content in contents.values()
+        )
+        return stack.spec.defaults.retry_interval.seconds if retry else stack.spec.interval.seconds
+
+    async def _declared(self, stack: ClusterStack, snapshots: Mapping[str, Snapshot]) -> tuple[LayerSpec, ...] | None:
+        """The effective layers in topological order; None, and `problems` say why, when there are none to run."""
+        try:
+            tree = await self._tree.layers(stack.spec, snapshots) if stack.spec.flux is not None else None
+        except ClusterStackError as error:
+            self._problems = (Problem(error.reason, str(error), "spec.flux"),)
+            return None
+        declared = stack.spec.layers if tree is None else tree
+        self._problems = validate(stack.spec, tree)
+        if self._problems:
+            return None
+        layers = {layer.name: effective_layer(stack.spec, layer) for layer in declared}
+        self._graph = Graph.of(layers.values())
+        return tuple(layers[name] for name in self._graph.topological())
+
+    async def _keep_sources(self, stack: ClusterStack) -> None:
+        """One keeper per source; the first pass waits until each has been looked at once."""
+        wanted = {source.name: source for source in stack.spec.sources}
+        for name, (keeper, task) in list(self._sources.items()):
+            if wanted.get(name) != keeper.source:
+                task.cancel()
+                await asyncio.gather(task, return_exceptions=True)
+                del self._sources[name]
+        for name, source in wanted.items():
+            if name not in self._sources:
+                keeper = SourceKeeper(self._context, source)
+                self._sources[name] = (keeper, asyncio.create_task(keeper.run()))
+        await self._looked({name: 1 for name in self._sources})
+        self._started_at = self._started_at or self._context.clock.wall().timestamp()
+
+    async def _look_again(self) -> None:
+        """`reconcileAt`: every source is looked at now, and the pass goes on with what is found."""
+        numbers = {name: keeper.looked + 1 for name, (keeper, _) in self._sources.items()}
+        for keeper, _ in self._sources.values():
+            keeper.look()
+        await self._looked(numbers)
+
+    async def _looked(self, numbers: Mapping[str, int]) -> None:
+        facts = self._context.cluster.facts
+        while True:
+            since = facts.now
+            waiting = [keeper for name, (keeper, _) in self._sources.items() if keeper.looked < numbers[name]]
+            if not waiting:
+                return
+            self._publish()
+            await facts.wait([keeper.key for keeper in waiting], since)
+
+    def _snapshots(self) -> dict[str, Snapshot]:
+        found = {name: keeper.snapshot for name, (keeper, _) in self._sources.items() if keeper.snapshot is not None}
+        self._revision = ", ".join(snapshot.revision for snapshot in found.values())
+        return found
+
+    async def _distribute(self, layers: tuple[LayerSpec, ...], contents: Mapping[str, Content]) -> None:
+        """Hand every layer its content; layers that are no more are stopped, and the sweep sees to their objects."""
+        self._contents = dict(contents)
+        await self._stop_layers([name for name in self._layers if name not in contents])
+        for spec in layers:
+            if spec.name not in self._layers:
+                self._layers[spec.name] = await self._start(spec.name)
+        for name, running in self._layers.items():
+            self._facts[name] = replace(self._facts.get(name) or LayerFacts(name), built="")
+        for name, running in self._layers.items():
+            running.layer.contents.put(contents[name])
+
+    async def _start(self, name: str) -> _Running:
+        context = self._context
+        if name not in self._ledgers:
+            self._ledgers[name] = Ledger(self._store, context.clock, Inventory(name), inherit=self._known)
+        publisher = LayerPublisher(
+            context.cluster, context.clock, stack=context.stack, uid=self._uid, layer=name, announce=self._announce
+        )
+        await publisher.start()
+        layer = Layer(
+            context, name, ledger=self._ledgers[name], publisher=publisher, neighbours=self._facts, told=self._heard
+        )
+        tasks = (asyncio.create_task(publisher.run()), asyncio.create_task(layer.live()))
+        return _Running(layer, publisher, tasks)
+
+    async def _stop_layers(self, names: list[str]) -> None:
+        for name in names:
+            await self._layers.pop(name).stop()
+            self._facts.pop(name, None)
+            if name not in self._contents:
+                ref = ObjectRef("clusterstack.dev", "StackLayer", "", f"{self._context.stack}.{name}")
+                await self._context.cluster.delete("clusterstack.dev/v1alpha1", ref)
+
+    def _heard(self, name: str) -> None:
+        """A layer has something to say: its neighbours' facts, the stack's status and the metrics follow."""
+        running = self._layers.get(name)
+        if running is not None:
+            self._facts[name] = running.layer.facts
+            self._observe_layer(running.layer)
+            self._publish()
+
+    def _known(self, ref: ObjectRef, layer: str) -> Entry | None:
+        """What another layer's inventory knows of an object that `layer` takes over."""
+        others = (ledger.entry(ref) for name, ledger in self._ledgers.items() if name != layer)
+        return next((entry for entry in others if entry is not None and entry.uid), None)
+
+    def _publish(self) -> None:
+        if self._stack is None and not self._problems:
+            return
+        if any(not running.layer.known for running in self._layers.values()):
+            return
+        self._publisher.offer(self._publisher.view(self._view()))
+
+    def _view(self) -> StackView:
+        layers = tuple(
+            layer_view(self._layers[name].layer, self._layers[name].layer.assess())
+            for name in self._graph.topological()
+            if name in self._layers and self._layers[name].layer.content is not None
+        )
+        now = self._context.clock.wall().timestamp()
+        ready = bool(layers) and all(layer.phase is Phase.READY for layer in layers)
+        self._ready_at = (self._ready_at or now) if ready else 0.0
+        return StackView(
+            generation=self._stack.generation if self._stack is not None else 0,
+            layers=layers,
+            graph=self._graph,
+            revision=self._revision,
+            sources=tuple(keeper.view() for keeper, _ in self._sources.values()),
+            problems=self._problems,
+            suspended=self._stack is not None and self._stack.spec.suspend,
+            deleting=self._deleting,
+            started_at=self._started_at,
+            ready_at=self._ready_at,
+            handled=self._handled,
+        )
+
+    async def _sweep_for_ever(self) -> None:
+        """Sweep whenever everything wanted is known and applied in full, and something may be stale."""
+        facts = self._context.cluster.facts
+        while True:
+            since = facts.now
+            delay = 600.0
+            wanted = self._wanted_refs()
+            if wanted is not None:
+                try:
+                    deleted, left = await sweep(self._context, self._ledgers, wanted)
+                    delay = SWEEP_AGAIN if left else delay
+                except ClusterStackError as error:
+                    LOG.warning("sweep failed", extra={"stack": self._context.stack, "error": str(error)})
+                    delay = SWEEP_AGAIN
+            keys = [self.key, *(("layer", name) for name in self._layers)]
+            await changed_or_later(facts, keys, since, self._context.clock, delay)
+
+    def _wanted_refs(self) -> dict[str, set[ObjectRef]] | None:
+        """Every object that is wanted, by layer; None while any unit is Unknown or not applied in full."""
+        if not self._contents or set(self._contents) != set(self._layers):
+            return None
+        wanted: dict[str, set[ObjectRef]] = {name: set() for name in self._ledgers}
+        for name, running in self._layers.items():
+            content = self._contents[name]
+            if content.broken is not None or content.unknown_units or not running.layer.applied:
+                return None
+            wanted[name] = {ref for unit in running.layer.units for ref in unit.keeper.board.states}
+        return wanted
+
+    async def _finalizer(self, stack: ClusterStack) -> None:
+        """Our own finalizer, while there is something to take down."""
+        if stack.spec.deletion_policy is DeletionPolicy.DELETE:
+            await self._set_finalizer(present=True)
+
+    async def _set_finalizer(self, *, present: bool) -> None:
+        found = await self._context.cluster.get("clusterstack.dev/v1alpha1", "ClusterStack", "", self._context.stack)
+        if found is None:
+            return
+        finalizers: list[str] = list(found["metadata"].get("finalizers") or [])
+        if (FINALIZER in finalizers) is present:
+            return
+        changed = [*finalizers, FINALIZER] if present else [item for item in finalizers if item != FINALIZER]
+        patch: Manifest = {
+            "metadata": {"finalizers": changed, "resourceVersion": found["metadata"]["resourceVersion"]}
+        }
+        try:
+            await self._context.cluster.patch(found, patch, manager=MANAGER)
+        except ApiError as error:
+            if error.status == 409:
+                return await self._set_finalizer(present=present)
+            if error.status != 404:
+                raise
+
+    async def _end(self, stack: ClusterStack) -> None:
+        """The object is being deleted: orphan, or take everything down; then let it go."""
+        self._stack = stack
+        await self._stop_layers(list(self._layers))
+        if stack.spec.deletion_policy is DeletionPolicy.DELETE and not await self._crd_going():
+            levels = Graph.of(stack.spec.layers).levels() if not stack.spec.flux else [list(self._ledgers)]
+            left = await Teardown(self._context, self._ledgers, self._say).run(levels)
+            if left:
+                LOG.warning("left behind", extra={"stack": self._context.stack, "objects": [str(ref) for ref in left]})
+        for name in list(self._ledgers):
+            await self._store.remove(name)
+        await self._set_finalizer(present=False)
+
+    async def _crd_going(self) -> bool:
+        """Our own CRD is being deleted: everything is orphaned, nothing cascades."""
+        crd = await self._context.cluster.get(
+            "apiextensions.k8s.io/v1", "CustomResourceDefinition", "", "clusterstacks.clusterstack.dev"
+        )
+        return crd is None or bool(crd["metadata"].get("deletionTimestamp"))
+
+    def _say(self, line: str) -> None:
+        self._deleting = line
+        self._publish()

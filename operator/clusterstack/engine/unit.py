@@ -1,0 +1,56 @@
+"""A unit: what fails and waits as one. Here the layer's own manifests; a Helm release is in `engine/release.py`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from clusterstack.core.content import Desired
+from clusterstack.core.gates import Blocker
+from clusterstack.engine.judge import Judge
+from clusterstack.engine.keeper import Keeper, Terms
+from clusterstack.engine.ledger import Ledger
+from clusterstack.engine.world import Clock, Cluster
+
+
+@dataclass(frozen=True, slots=True)
+class UnitState:
+    """A unit as its layer sees it. `pending` is what the unit itself waits for or failed on, its objects aside."""
+
+    name: str
+    total: int
+    ready: int
+    failed: int
+    applied: bool
+    pending: Blocker | None = None
+    broken: bool = False
+    revision: int = 0
+
+    @property
+    def healthy(self) -> bool:
+        return self.pending is None and self.applied and self.ready == self.total
+
+
+class ManifestUnit:
+    """The objects that a layer renders itself."""
+
+    name = ""
+
+    def __init__(
+        self, cluster: Cluster, clock: Clock, *, terms: Terms, ledger: Ledger, judge: Judge, changed: Callable[[], None]
+    ) -> None:
+        self.keeper = Keeper(cluster, clock, terms=terms, ledger=ledger, judge=judge, changed=changed)
+        self._ledger = ledger
+        self._announced = False
+
+    def state(self) -> UnitState:
+        board = self.keeper.board
+        applied = self._announced and not board.unapplied
+        return UnitState(self.name, board.total, board.total - len(board.blockers), len(board.failures), applied)
+
+    async def run(self, desired: tuple[Desired, ...]) -> None:
+        """Keep the objects until cancelled; they are announced before the first is written."""
+        await self._ledger.announce(self.name, desired)
+        self._announced = True
+        self.keeper.want(desired)
+        await self.keeper.run()

@@ -1,0 +1,69 @@
+"""A layer as it is shown: the plain values of `core.views`, read off the coroutines."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from clusterstack.api.status import Phase
+from clusterstack.core.verdict import Assessment
+from clusterstack.core.views import Counts, DriftView, LayerView, UnitView
+from clusterstack.engine.unit import UnitState
+
+if TYPE_CHECKING:
+    from clusterstack.engine.layer import Layer
+
+
+def layer_view(layer: Layer, assessment: Assessment) -> LayerView:
+    """All that is shown of a layer, now."""
+    content, chronicle, states = layer.content, layer.chronicle, layer.states()
+    assert content is not None
+    waiting = assessment.phase is Phase.WAITING
+    blockers = () if waiting or assessment.phase is Phase.READY else layer.blockers()
+    return LayerView(
+        name=layer.name,
+        phase=assessment.phase,
+        since=chronicle.since_phase(str(assessment.phase)),
+        revision=chronicle.revision or content.revision,
+        digest=content.digest,
+        depends_on=content.spec.depends_on,
+        after=content.spec.after,
+        objects=Counts(
+            sum(state.ready for state in states),
+            sum(state.total for state in states),
+            sum(state.failed for state in states),
+        ),
+        waiting_on=layer.waiting if waiting else (),
+        blocking=blockers,
+        reason=assessment.reason,
+        message=assessment.message,
+        stalled=assessment.stalled,
+        timed_out=chronicle.timed_out,
+        timings=chronicle.timings(),
+        started_at=chronicle.started_at,
+        applied_at=chronicle.applied_at,
+        ready_at=chronicle.ready_at,
+        last_duration=chronicle.last_duration,
+        drift=_drift(layer),
+        units=tuple(_unit(state) for state in states if state.name),
+        warnings=tuple(f"{claim.ref} is also declared here; layer {claim.owner} owns it" for claim in content.claims)
+        + tuple(problem.message for problem in content.problems),
+        history=chronicle.history,
+        generation=1,
+    )
+
+
+def _drift(layer: Layer) -> DriftView:
+    drifted = {ref: writer for unit in layer.units for ref, writer in unit.keeper.board.drifted.items()}
+    lines = tuple(f"{ref}: changed by {writer}" for ref, writer in sorted(drifted.items())[:10])
+    return DriftView(count=len(drifted), objects=lines)
+
+
+def _unit(state: UnitState) -> UnitView:
+    if state.healthy:
+        phase = Phase.READY
+    elif state.broken:
+        phase = Phase.FAILED
+    else:
+        phase = Phase.PROGRESSING
+    message = str(state.pending) if state.pending is not None else ""
+    return UnitView(name=state.name, phase=phase, ready=state.ready, total=state.total, message=message)

@@ -1,0 +1,1 @@
+"""Flux's kinds, interpreted as layers, releases and sources; pure."""

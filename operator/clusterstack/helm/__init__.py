@@ -1,0 +1,1 @@
+"""What makes a Helm release: values, versions, hooks, the record; pure."""

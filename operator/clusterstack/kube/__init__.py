@@ -1,0 +1,1 @@
+"""The API server: authentication, verbs, discovery, watches, the Lease."""

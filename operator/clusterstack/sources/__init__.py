@@ -1,0 +1,1 @@
+"""A reference becomes an immutable, content-addressed directory or file."""
