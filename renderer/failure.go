@@ -14,7 +14,7 @@ type failure struct {
 	URLs    []string `json:"urls,omitempty"` // kind "remote": what must be fetched first
 }
 
-const maxMessage = 2000
+const maxMessage = 1200
 
 func (f *failure) Error() string { return f.Message }
 
@@ -35,8 +35,9 @@ var lineBreaks = regexp.MustCompile(`\s*\n\s*`)
 // oneLine keeps the sense of a multi-line message in one line of bounded length.
 func oneLine(text string) string {
 	text = lineBreaks.ReplaceAllString(strings.TrimSpace(text), "; ")
-	if len(text) > maxMessage {
-		text = strings.ToValidUTF8(text[:maxMessage], "") + " …"
+	if len(text) > maxMessage { // where it happened stands first, what happened last
+		head, tail := text[:maxMessage/3], text[len(text)-maxMessage*2/3:]
+		text = strings.ToValidUTF8(head, "") + " … " + strings.ToValidUTF8(tail, "")
 	}
 	return text
 }

@@ -101,7 +101,7 @@ func kustomizationFile(source *overlayFS, directory string) string {
 // own is one resource.
 func generateKustomization(source *overlayFS, path string) (*types.Kustomization, error) {
 	kustomization := newKustomization()
-	resources := provider.NewDefaultDepProvider().GetResourceFactory()
+	factory := provider.NewDefaultDepProvider().GetResourceFactory()
 	err := source.Walk(path, func(name string, info fs.FileInfo, err error) error {
 		if err != nil || name == path {
 			return err
@@ -126,12 +126,8 @@ func generateKustomization(source *overlayFS, path string) (*types.Kustomization
 		if extension := filepath.Ext(name); extension != ".yaml" && extension != ".yml" {
 			return nil
 		}
-		text, err := source.ReadFile(name)
-		if err != nil {
+		if err := source.parseOnce(factory, name); err != nil {
 			return err
-		}
-		if _, err := resources.SliceFromBytes(text); err != nil {
-			return fail("yaml", "%s: not Kubernetes YAML: %v", source.relative(name), err)
 		}
 		kustomization.Resources = append(kustomization.Resources, "./"+relative)
 		return nil

@@ -206,7 +206,7 @@ func (r *helmRequest) renderValues(
 func (r *helmRequest) engine(s *session) engine.Engine {
 	e := engine.Engine{}
 	if r.Lookup {
-		e.CustomTemplateFuncs = template.FuncMap{"lookup": s.lookup}
+		e.CustomTemplateFuncs = template.FuncMap{"lookup": (&lookups{session: s, known: map[string][]byte{}}).find}
 	}
 	return e
 }
@@ -219,11 +219,26 @@ type lookupAnswer struct {
 
 var errLookup = errors.New("lookup")
 
-// lookup is the template function: the caller reads the cluster. What is not found is an empty map.
-func (s *session) lookup(apiVersion, kind, namespace, name string) (map[string]any, error) {
-	key := map[string]any{"apiVersion": apiVersion, "kind": kind, "namespace": namespace, "name": name}
+// lookups answers a chart's lookups by asking the caller, once for each key: a render sees one state of an object.
+type lookups struct {
+	session *session
+	known   map[string][]byte // answers as they came: templates may change what they are given
+}
+
+// find is the template function. What is not found is an empty map.
+func (l *lookups) find(apiVersion, kind, namespace, name string) (map[string]any, error) {
+	key := strings.Join([]string{apiVersion, kind, namespace, name}, "\x00")
+	text, asked := l.known[key]
+	if !asked {
+		question := map[string]any{"apiVersion": apiVersion, "kind": kind, "namespace": namespace, "name": name}
+		var err error
+		if text, err = l.session.ask(map[string]any{"lookup": question}); err != nil {
+			return nil, fmt.Errorf("%w: %w", errLookup, err)
+		}
+		l.known[key] = text
+	}
 	var answer lookupAnswer
-	if err := s.ask(map[string]any{"lookup": key}, &answer); err != nil {
+	if err := json.Unmarshal(text, &answer); err != nil {
 		return nil, fmt.Errorf("%w: the answer is not JSON: %w", errLookup, err)
 	}
 	switch {
@@ -232,20 +247,31 @@ func (s *session) lookup(apiVersion, kind, namespace, name string) (map[string]a
 	case answer.Object != nil:
 		return answer.Object, nil
 	case answer.List != nil:
-		items := make([]any, len(answer.List))
-		for i, item := range answer.List {
-			items[i] = item
-		}
-		return map[string]any{"apiVersion": apiVersion, "kind": kind + "List", "metadata": map[string]any{}, "items": items}, nil
+		return listOf(apiVersion, kind, answer.List), nil
 	}
 	return map[string]any{}, nil
+}
+
+func listOf(apiVersion, kind string, objects []map[string]any) map[string]any {
+	items := make([]any, len(objects))
+	for i, object := range objects {
+		items[i] = object
+	}
+	return map[string]any{
+		"apiVersion": apiVersion, "kind": kind + "List", "metadata": map[string]any{}, "items": items,
+	}
 }
 
 func templateFailure(err error) *failure {
 	if errors.Is(err, errLookup) {
 		return fail("lookup", "%v", err)
 	}
-	return fail("template", "%v", err)
+	// One step for each nested include says little: where it began and what went wrong is enough.
+	message := err.Error()
+	if steps := strings.Split(message, ": error calling include: "); len(steps) > 2 {
+		message = steps[0] + ": … " + steps[len(steps)-1]
+	}
+	return fail("template", "%s", message)
 }
 
 // takeNotes removes every NOTES.txt from the rendered files and returns the chart's own.

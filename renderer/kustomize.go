@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -17,6 +18,7 @@ import (
 	"sigs.k8s.io/kustomize/api/resmap"
 	"sigs.k8s.io/kustomize/api/types"
 	"sigs.k8s.io/kustomize/kyaml/filesys"
+	"sigs.k8s.io/kustomize/kyaml/openapi"
 )
 
 type kustomizeRequest struct {
@@ -47,26 +49,40 @@ func kustomizeBuild(_ *session, line []byte) (map[string]any, error) {
 		}
 	}
 	remotes := &remoteFiles{known: r.Remotes}
-	http.DefaultTransport = remotes // the one place where kustomize's file loader can be given files by URL
-	defer func() { http.DefaultTransport = refuse{} }()
-	built, err := runKustomize(source, path)
+	objects, err := buildObjects(source, remotes, path)
 	if len(remotes.missing) > 0 {
 		return nil, remotes.failure(source)
 	}
 	if err != nil {
 		return nil, kustomizeFailure(source, err)
 	}
-	objects, err := objectsOf(built)
-	if err != nil {
-		return nil, kustomizeFailure(source, err)
-	}
 	return map[string]any{"objects": objects, "inputs": sortedKeys(source.seen)}, nil
 }
+
+func buildObjects(source *overlayFS, remotes *remoteFiles, path string) ([]json.RawMessage, error) {
+	objects, err := buildPlain(source, remotes, path)
+	if !errors.Is(err, errNotPlain) {
+		return objects, err
+	}
+	http.DefaultTransport = remotes // the one place where kustomize's file loader can be given files by URL
+	defer func() { http.DefaultTransport = refuse{} }()
+	built, err := runKustomize(source, path)
+	if err != nil {
+		return nil, err
+	}
+	return objectsOf(built)
+}
+
+// builtinSchema is the OpenAPI schema that builds begin with; kustomize keeps the one a kustomization named.
+var builtinSchema = openapi.GetSchemaVersion()
 
 func runKustomize(files filesys.FileSystem, path string) (resmap.ResMap, error) {
 	options := &krusty.Options{
 		LoadRestrictions: types.LoadRestrictionsNone, // the file system itself ends at the source's root
 		PluginConfig:     types.DisabledPluginConfig(),
+	}
+	if openapi.GetSchemaVersion() != builtinSchema {
+		openapi.ResetOpenAPI()
 	}
 	return krusty.MakeKustomizer(options).Run(files, path)
 }
@@ -138,11 +154,16 @@ func (o *overlayFS) whoNames(reference string) string {
 
 var (
 	accumulatingFrom = regexp.MustCompile(`accumulating (?:resources|components) from '([^']+)'|new root '([^']+)'`)
+	yamlError        = regexp.MustCompile(`MalformedYAML|(?:^|[^\w.])yaml: `)
 	notADirectory    = regexp.MustCompile(`(?s)': (?:must build at directory|new root).*$`)
 )
 
 // kustomizeFailure shortens kustomize's nested messages to what a person can act on.
 func kustomizeFailure(source *overlayFS, err error) *failure {
+	var known *failure
+	if errors.As(err, &known) {
+		return fail(known.Kind, "%s", strings.ReplaceAll(known.Message, source.root+string(filepath.Separator), ""))
+	}
 	message := strings.ReplaceAll(err.Error(), source.root+string(filepath.Separator), "")
 	message = strings.ReplaceAll(message, source.root, ".")
 	if strings.Contains(message, "no 'git' program on path") {
@@ -152,21 +173,17 @@ func kustomizeFailure(source *overlayFS, err error) *failure {
 		}
 		return fail("remote-git", "a remote base is not fetched: only single files over http(s) are")
 	}
-	for {
-		inner, found := strings.CutPrefix(message, "accumulating resources: ")
-		if !found {
-			inner, found = strings.CutPrefix(message, "accumulation err='")
+	for before := ""; before != message; {
+		before = message
+		for _, wrapping := range []string{"accumulating resources: ", "accumulating components: ", "accumulation err='"} {
+			message = strings.TrimPrefix(message, wrapping)
 		}
-		if !found {
-			break
-		}
-		message = inner
 	}
 	if strings.Contains(message, "no such file or directory") {
 		message = notADirectory.ReplaceAllString(message, "")
 	}
 	kind := "kustomize"
-	if strings.Contains(message, "MalformedYAML") || strings.Contains(message, "yaml: ") {
+	if yamlError.MatchString(message) {
 		kind = "yaml"
 	}
 	return fail(kind, "%s", message)

@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 
+	"sigs.k8s.io/kustomize/api/resource"
 	"sigs.k8s.io/kustomize/kyaml/filesys"
 )
 
@@ -33,9 +34,10 @@ func (v virtual) content() ([]byte, error) {
 // overlayFS shows a snapshot on disk and virtual files over it, read-only. No path leads out of
 // the snapshot, also not through symbolic links. It remembers what a build looked at.
 type overlayFS struct {
-	root  string // resolved
-	files map[string]virtual
-	seen  map[string]struct{}
+	root   string // resolved
+	files  map[string]virtual
+	seen   map[string]struct{}
+	parsed map[string][]*resource.Resource // what was parsed before the build proper
 }
 
 var _ filesys.FileSystem = (*overlayFS)(nil)
@@ -45,7 +47,10 @@ func newOverlayFS(root string, overlay map[string]virtual) (*overlayFS, error) {
 	if err != nil {
 		return nil, fmt.Errorf("source root: %w", err)
 	}
-	o := &overlayFS{root: resolved, files: map[string]virtual{}, seen: map[string]struct{}{}}
+	o := &overlayFS{
+		root: resolved, files: map[string]virtual{}, seen: map[string]struct{}{},
+		parsed: map[string][]*resource.Resource{},
+	}
 	for name, file := range overlay {
 		relative, err := filepath.Rel(filepath.Clean(root), filepath.Clean(name))
 		if err != nil || !filepath.IsLocal(relative) {

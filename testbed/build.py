@@ -24,14 +24,15 @@ def main(argv: Sequence[str] | None = None) -> int:
             print(name)
         return 0
     started = time.monotonic()
-    failed = [family for family in families if not _build(family, named=bool(args.only))]
+    failed = [family for family in families if not _build(family, named=bool(args.only), quiet=args.quiet)]
     if failed:
         return 1
-    print(f"tools are in {tools.cache_root() / 'tools'} ({time.monotonic() - started:.0f} s)")
+    if not args.quiet:
+        print(f"tools are in {tools.cache_root() / 'tools'} ({time.monotonic() - started:.0f} s)")
     return 0
 
 
-def _build(family: tools.Family, *, named: bool) -> bool:
+def _build(family: tools.Family, *, named: bool, quiet: bool) -> bool:
     try:
         folder = tools.build(family)
     except tools.NotThereError as error:
@@ -40,7 +41,7 @@ def _build(family: tools.Family, *, named: bool) -> bool:
     except tools.BuildError as error:
         print(error, file=sys.stderr, flush=True)
         return False
-    for name in family.binaries:
+    for name in family.binaries if not quiet else ():
         print(f"{name}={folder / name}", flush=True)
     return True
 
@@ -54,6 +55,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--only", nargs="+", metavar="NAME", help="only these families or binaries")
     parser.add_argument("--list", action="store_true", help="print the names of the binaries and end")
+    parser.add_argument("--quiet", action="store_true", help="say nothing about what is there already")
     return parser
 
 

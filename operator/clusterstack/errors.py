@@ -9,8 +9,8 @@
     ├── ApiError             the API server answered with a failure
     └── TransportError       no answer: connection, time-out, TLS
 
-An error carries what a condition needs: `reason` (CamelCase), whether trying again without a change can help, and a hint,
-the next step for a person. Messages never hold the values of Secrets.
+An error carries what a condition needs: `reason` (CamelCase), whether trying again without a change can help, and a
+hint, the next step for a person. Messages never hold the values of Secrets.
 """
 
 from __future__ import annotations
@@ -76,7 +76,13 @@ class ApiError(ClusterStackError):
     reason = "ApiError"
 
     def __init__(
-        self, message: str, *, status: int, reason: str = "ApiError", retry_after: float = 0.0, causes: tuple[str, ...] = ()
+        self,
+        message: str,
+        *,
+        status: int,
+        reason: str = "ApiError",
+        retry_after: float = 0.0,
+        causes: tuple[str, ...] = (),
     ) -> None:
         super().__init__(message, reason=reason, retryable=status == 429 or status >= 500)
         self.status = status

@@ -41,9 +41,10 @@ class Catalogue:
             name = await self._changed.get()
             crd = await self._stage.client.find(builtin.CRDS, "", name)
             if crd is not None:
-                self._take(crd)
+                self.take(crd)
 
-    def _take(self, crd: Obj) -> None:
+    def take(self, crd: Obj) -> None:
+        """A CRD as the API server just gave it."""
         name = crd["metadata"]["name"]
         for version in crd["spec"]["versions"]:
             version.pop("schema", None)

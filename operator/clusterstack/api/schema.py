@@ -21,6 +21,8 @@ from clusterstack.api.status import StackLayerStatus, StackStatus
 
 Schema = dict[str, Any]
 
+COPIES: Final = (Path("crds"), Path("deploy/base/crds"))
+
 _DROPPED: Final = frozenset({"title", "additionalProperties", "default", "$defs", "x-stored-default", "const"})
 _CONDITION: Final = '.status.conditions[?(@.type=="{}")].status'
 
@@ -74,17 +76,7 @@ def _resolve(node: Mapping[str, Any], defs: Mapping[str, Any]) -> Mapping[str, A
     return node
 
 
-def _crd(
-    kind: str,
-    plural: str,
-    *,
-    short: str,
-    properties: Schema,
-    required: Sequence[str],
-    columns: Sequence[Any],
-    **extra: Any,
-) -> Schema:
-    singular = kind.lower()
+def _crd(kind: str, plural: str, *, short: str, columns: Sequence[tuple[str, str, str]], schema: Schema) -> Schema:
     return {
         "apiVersion": "apiextensions.k8s.io/v1",
         "kind": "CustomResourceDefinition",
@@ -100,7 +92,7 @@ def _crd(
                 "kind": kind,
                 "listKind": f"{kind}List",
                 "plural": plural,
-                "singular": singular,
+                "singular": kind.lower(),
                 "shortNames": [short],
                 # not "clusterstack": as a kind's own name it would make `kubectl describe clusterstack NAME` fail
                 "categories": ["clusterstack-all"],
@@ -112,17 +104,20 @@ def _crd(
                     "storage": True,
                     "subresources": {"status": {}},
                     "additionalPrinterColumns": [_column(*column) for column in (*columns, AGE)],
-                    "schema": {
-                        "openAPIV3Schema": {
-                            "type": "object",
-                            "required": list(required),
-                            "properties": {**_TYPE, **properties},
-                            **extra,
-                        }
-                    },
+                    "schema": {"openAPIV3Schema": schema},
                 }
             ],
         },
+    }
+
+
+def _object(description: str, *, required: Sequence[str] = (), properties: Schema, **extra: Any) -> Schema:
+    return {
+        "type": "object",
+        "description": description,
+        **({"required": list(required)} if required else {}),
+        "properties": {**_TYPE, **properties},
+        **extra,
     }
 
 
@@ -145,36 +140,30 @@ def _status(model: type[BaseModel]) -> Schema:
 
 def cluster_stack() -> Schema:
     """The CRD of ClusterStack."""
-    return _crd(
-        "ClusterStack",
-        "clusterstacks",
-        short="cst",
-        columns=STACK_COLUMNS,
+    named = rules(
+        (
+            f"self.metadata.name.size() <= {MAX_NAME} && !self.metadata.name.contains('.')",
+            f"the name must be at most {MAX_NAME} characters long and hold no dot",
+        )
+    )
+    schema = _object(
+        "A cluster, from its first namespace to its last workload: layers of objects out of Git, each started the "
+        "moment everything that it depends on is healthy.",
         required=["spec"],
         properties={"spec": structural(StackSpec), "status": _status(StackStatus)},
-        description="A cluster, from its first namespace to its last workload: layers of objects out of Git, each "
-        "started the moment everything that it depends on is healthy.",
-        **rules(
-            (
-                f"self.metadata.name.size() <= {MAX_NAME} && !self.metadata.name.contains('.')",
-                f"the name must be at most {MAX_NAME} characters long and hold no dot",
-            )
-        ),
+        **named,
     )
+    return _crd("ClusterStack", "clusterstacks", short="cst", columns=STACK_COLUMNS, schema=schema)
 
 
 def stack_layer() -> Schema:
     """The CRD of StackLayer."""
-    return _crd(
-        "StackLayer",
-        "stacklayers",
-        short="csl",
-        columns=LAYER_COLUMNS,
-        required=[],
+    schema = _object(
+        "The state of one layer of a ClusterStack. The operator writes it; users read it, and may annotate it with "
+        "clusterstack.dev/reconcileAt.",
         properties={"status": _status(StackLayerStatus)},
-        description="The state of one layer of a ClusterStack. The operator writes it; users read it, and may annotate "
-        "it with clusterstack.dev/reconcileAt.",
     )
+    return _crd("StackLayer", "stacklayers", short="csl", columns=LAYER_COLUMNS, schema=schema)
 
 
 class _Dumper(yaml.SafeDumper):
@@ -202,7 +191,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     action = parser.add_mutually_exclusive_group(required=True)
     action.add_argument("--write", action="store_true", help="write the CRDs")
     action.add_argument("--check", action="store_true", help="exit 1 when a file differs from the models")
-    parser.add_argument("directories", nargs="*", type=Path, default=[Path("crds")], help="default: crds")
+    parser.add_argument("directories", nargs="*", type=Path, default=COPIES, help="default: crds and deploy/base/crds")
     options = parser.parse_args(arguments)
     stale = [
         (directory / name, text)

@@ -32,7 +32,7 @@ class Desired:
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """Something of a layer that cannot be built: the layer says so, its neighbours go on. `unit` empty: the layer's manifests."""
+    """Something of a layer that cannot be built; its neighbours go on. `unit` empty: the layer's own manifests."""
 
     reason: str
     message: str
@@ -49,11 +49,13 @@ class Claim:
     owner: str
 
 
-def merge(layers: Sequence[tuple[str, Sequence[tuple[ObjectRef, Manifest]]]]) -> dict[str, tuple[list[tuple[ObjectRef, Manifest]], list[Claim]]]:
+def merge(
+    layers: Sequence[tuple[str, Sequence[tuple[ObjectRef, Manifest]]]],
+) -> dict[str, tuple[list[tuple[ObjectRef, Manifest]], list[Claim]]]:
     """Objects that several layers render, merged before anything is applied.
 
-    `layers` come in topological order: the first that renders an object owns it and wins conflicting fields; the union is
-    applied once, by the owner; the others record a claim. Within one layer the last document of an object wins, as with
+    `layers` come in topological order: the first that renders an object owns it and wins conflicting fields; the union
+    is applied once, by the owner; the others record a claim. Within one layer the last document of an object wins, as with
     `kubectl apply`.
     """
     owners: dict[ObjectRef, str] = {}
@@ -72,7 +74,7 @@ def merge(layers: Sequence[tuple[str, Sequence[tuple[ObjectRef, Manifest]]]]) ->
 
 
 def union(owner: Manifest, other: Mapping[str, object]) -> Manifest:
-    """The fields of both manifests, maps merged at every depth; where they disagree the owner wins; lists are the owner's."""
+    """The fields of both manifests, maps merged at every depth; the owner wins conflicts, and lists are the owner's."""
     result = dict(owner)
     for key, value in other.items():
         mine = result.get(key)

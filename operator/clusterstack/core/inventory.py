@@ -1,4 +1,4 @@
-"""What a layer has, or may have, put into the cluster: written before the first apply, shrunk only after a proven delete."""
+"""What a layer has, or may have, put into the cluster: written before the first apply, shrunk after a proven delete."""
 
 from __future__ import annotations
 
@@ -76,14 +76,32 @@ def settle_origin(entry: Entry, *, created: bool, creation_timestamp: str, uid: 
 def encode(inventory: Inventory, *, shard_size: int = SHARD_SIZE) -> list[bytes]:
     """The shards of an inventory, gzip of JSON, byte for byte the same for the same content; at least one."""
     rows = [
-        [e.ref.group, e.ref.kind, e.ref.namespace, e.ref.name, e.api_version, e.unit, e.origin, e.uid, e.want, e.fields, e.announced]
+        [
+            e.ref.group,
+            e.ref.kind,
+            e.ref.namespace,
+            e.ref.name,
+            e.api_version,
+            e.unit,
+            e.origin,
+            e.uid,
+            e.want,
+            e.fields,
+            e.announced,
+        ]
         for _, e in sorted(inventory.entries.items())
     ]
     chunks = [rows[start : start + shard_size] for start in range(0, len(rows), shard_size)] or [[]]
     return [
         gzip.compress(
             json.dumps(
-                {"format": FORMAT, "layer": inventory.layer, "applied": inventory.applied, "of": len(chunks), "entries": chunk},
+                {
+                    "format": FORMAT,
+                    "layer": inventory.layer,
+                    "applied": inventory.applied,
+                    "of": len(chunks),
+                    "entries": chunk,
+                },
                 separators=(",", ":"),
             ).encode(),
             mtime=0,
@@ -99,7 +117,9 @@ def decode(shards: Iterable[bytes]) -> Inventory:
         raise ValueError("an inventory shard is missing")
     entries: dict[ObjectRef, Entry] = {}
     for document in documents:
-        for group, kind, namespace, name, api_version, unit, origin, uid, want, fields, announced in document["entries"]:
+        for group, kind, namespace, name, api_version, unit, origin, uid, want, fields, announced in document[
+            "entries"
+        ]:
             ref = ObjectRef(group, kind, namespace, name)
             entries[ref] = Entry(ref, api_version, unit, Origin(origin), uid, want, fields, announced)
     return Inventory(documents[0]["layer"], documents[0]["applied"], entries)

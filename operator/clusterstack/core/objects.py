@@ -36,7 +36,7 @@ class ObjectRef:
 
     @property
     def id(self) -> str:
-        """Flux's inventory identifier, `<namespace>_<name>_<group>_<kind>`, with `:` in names as `__` (cli-utils ObjMetadata)."""
+        """Flux's inventory identifier, `<namespace>_<name>_<group>_<kind>`, `:` as `__` (cli-utils ObjMetadata)."""
         return f"{self.namespace}_{self.name.replace(':', '__')}_{self.group}_{self.kind}"
 
     def __str__(self) -> str:

@@ -13,10 +13,12 @@ from clusterstack.core.objects import GroupKind, ObjectRef
 from clusterstack.errors import ApiError, ClusterStackError, TransportError
 
 _WEBHOOK = re.compile(r'failed calling webhook "([^"]+)"')
-_WEBHOOK_SERVICE = re.compile(r'https://([a-z0-9-]+)\.([a-z0-9-]+)\.svc[:/]')
+_WEBHOOK_SERVICE = re.compile(r"https://([a-z0-9-]+)\.([a-z0-9-]+)\.svc[:/]")
 _CONVERSION = re.compile(r"conversion webhook for ([^:]+?) failed|conversion webhook for [^ ]+ failed")
 _NAMESPACE = re.compile(r'namespaces "([^"]+)" not found')
-_IMMUTABLE = re.compile(r"field is immutable|may not be changed|is immutable|updates to statefulset spec", re.IGNORECASE)
+_IMMUTABLE = re.compile(
+    r"field is immutable|may not be changed|is immutable|updates to statefulset spec", re.IGNORECASE
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +34,7 @@ class Park:
 
 @dataclass(frozen=True, slots=True)
 class Reject:
-    """The API server refuses this object as it is; it is tried again at `retryInterval`, or when its content changes."""
+    """The API server refuses this object as it is; it is tried again at `retryInterval`, or when it changes."""
 
     reason: str
     message: str
@@ -54,7 +56,7 @@ def classify(error: ClusterStackError, ref: ObjectRef) -> Park | Reject:
             return Reject(error.reason, str(error))
 
 
-def _classify_status(error: ApiError, ref: ObjectRef) -> Park | Reject:  # noqa: C901 - one case a line
+def _classify_status(error: ApiError, ref: ObjectRef) -> Park | Reject:  # noqa: C901, PLR0912 - one case a line
     text = str(error)
     if webhook := _WEBHOOK.search(text):
         return _webhook(webhook[1], text)
@@ -70,7 +72,9 @@ def _classify_status(error: ApiError, ref: ObjectRef) -> Park | Reject:  # noqa:
         case 429:
             return Park("TooManyRequests", "the API server asks to slow down")
         case 403 if "being terminated" in text:
-            return Park("NamespaceTerminating", f"namespace {ref.namespace} is being terminated", _namespace(ref.namespace).keys)
+            return Park(
+                "NamespaceTerminating", f"namespace {ref.namespace} is being terminated", _namespace(ref.namespace).keys
+            )
         case 403 if "exceeded quota" in text:
             return Park("QuotaExceeded", _short(text))
         case 403 if "is forbidden: User" in text or "cannot " in text:

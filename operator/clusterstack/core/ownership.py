@@ -33,9 +33,7 @@ class Owner:
 
     def mark(self, ref: ObjectRef) -> str:
         """The owner annotation of one object: it names its bearer, so a copy of it on another object proves nothing."""
-        return "/".join(
-            (self.installation, self.stack, self.layer, ref.group, ref.kind, ref.namespace, ref.name)
-        )
+        return "/".join((self.installation, self.stack, self.layer, ref.group, ref.kind, ref.namespace, ref.name))
 
 
 def stamp(manifest: Manifest, ref: ObjectRef, owner: Owner, *, key: bytes) -> tuple[Manifest, str]:

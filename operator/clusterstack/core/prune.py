@@ -41,9 +41,7 @@ class Stale:
     handed_over: bool = False
 
 
-def stale(
-    inventories: Mapping[str, Iterable[Entry]], wanted: Mapping[str, Collection[ObjectRef]]
-) -> tuple[Stale, ...]:
+def stale(inventories: Mapping[str, Iterable[Entry]], wanted: Mapping[str, Collection[ObjectRef]]) -> tuple[Stale, ...]:
     """What nobody renders any more, and what another layer renders now: a move deletes nothing."""
     owners = {ref: layer for layer, refs in wanted.items() for ref in refs}
     found = []

@@ -41,7 +41,7 @@ def scopes_of(manifests: Iterable[Manifest]) -> Mapping[GroupKind, bool]:
 def place(manifest: Manifest, *, namespaced: bool | None, default: str) -> tuple[ObjectRef, Manifest]:
     """The object's identity and manifest with its namespace settled.
 
-    A cluster-scoped object loses a namespace that a chart wrote into it, as the API server would ignore it; a namespaced one
+    A cluster-scoped object loses a namespace that a chart wrote into it, as the API server ignores it; a namespaced one
     without any gets `default`, and so does one whose kind nobody serves yet (most custom kinds are namespaced).
     """
     ref = ref_of(manifest)

@@ -15,7 +15,7 @@ UNKNOWN_YET = frozenset({"Pending", "Syncing"})
 
 @dataclass(frozen=True, slots=True)
 class Parts:
-    """A layer's parts: `waiting` are closed gates, `blockers` unhealthy objects and units, those that say most first."""
+    """A layer's parts: `waiting` are closed gates, `blockers` unhealthy objects and units, the telling ones first."""
 
     suspended: bool = False
     broken: Problem | None = None

@@ -266,10 +266,10 @@ def _represent_text(dumper: yaml.CSafeDumper, text: str) -> yaml.ScalarNode:
 
 
 _Dumper.add_representer(str, _represent_text)
-_Dumper.add_implicit_resolver(f"{TAG}bool", re.compile(r"[yYnN]"), list("yYnN"))
+_Dumper.add_implicit_resolver(f"{TAG}bool", re.compile(r"[yYnN]$"), list("yYnN"))
 _Dumper.add_implicit_resolver(
     f"{TAG}float",
-    re.compile(r"[-+]?(?:\.[0-9_]+|[0-9][0-9_]*(?:\.[0-9_]*)?)(?:[eE][-+]?[0-9]+)?"),
+    re.compile(r"[-+]?(?:\.[0-9_]+|[0-9][0-9_]*(?:\.[0-9_]*)?)(?:[eE][-+]?[0-9]+)?$"),
     list("+-.0123456789"),
 )
-_Dumper.add_implicit_resolver(f"{TAG}int", re.compile(r"[-+]?0[oOxXbB][0-9a-fA-F_]+"), list("+-0"))
+_Dumper.add_implicit_resolver(f"{TAG}int", re.compile(r"[-+]?0[oOxXbB][0-9a-fA-F_]+$"), list("+-0"))

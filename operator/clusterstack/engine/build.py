@@ -1,6 +1,7 @@
 """All layers of a snapshot, built before any gate of that snapshot opens.
 
-One broken build is Unknown for that layer alone. Git's own hashes of what a build looked at tell which layers need none.
+One broken build is Unknown for that layer alone. Git's own hashes of what a build looked at tell which layers need
+none.
 """
 
 from __future__ import annotations
@@ -75,7 +76,7 @@ class Builder:
         }
         found = self._releases(plan, objects)
         placed = self._merged(plan, objects)
-        charts = await resolve(self.context, [spec for specs in found.specs.values() for spec in specs], plan.snapshots)
+        charts = await resolve(self.context, [spec for specs in found.specs.values() for spec in specs])
         contents = {}
         for layer in plan.layers:
             if layer.name in broken:
@@ -151,10 +152,8 @@ class Builder:
             return None
         variables: dict[str, str] = {}
         for reference in layer.post_build.substitute_from:
-            kind, namespace = str(reference.kind), reference.namespace or "default"
-            found = await self.context.cluster.get(
-                "v1", kind, namespace, reference.name, account=self.context.account
-            )
+            kind, namespace = str(reference.kind), reference.namespace or self.context.installation.namespace
+            found = await self.context.cluster.get("v1", kind, namespace, reference.name, account=self.context.account)
             if found is None and not reference.optional:
                 raise SourceError(
                     f"{kind} {namespace}/{reference.name} of postBuild.substituteFrom does not exist",

@@ -10,7 +10,7 @@ from clusterstack.core.objects import Manifest
 from clusterstack.engine.context import Context
 from clusterstack.engine.records import RELEASE_LAYER, RELEASE_OF
 from clusterstack.errors import ApiError, TransportError
-from clusterstack.helm.record import INPUT_LABEL, Hook, LastRun, Phase, Release, Status
+from clusterstack.helm.record import Hook, LastRun, Phase, Release, Status
 from clusterstack.helm.spec import ReleaseSpec
 from clusterstack.render.protocol import HelmRendered, HelmRequest, HookSource, Lookup, LookupAnswer, PostRender
 from clusterstack.sources.fetcher import ResolvedChart
@@ -78,8 +78,8 @@ def _record(context: Context, blueprint: Blueprint, rendered: HelmRendered) -> R
         first_deployed=now,
         last_deployed=now,
         deleted="",
+        input_digest=blueprint.digest,
         labels={
-            INPUT_LABEL: blueprint.digest,
             RELEASE_OF: context.stack,
             RELEASE_LAYER: blueprint.spec.layer,
         },

@@ -59,9 +59,10 @@ class SourceKeeper:
                 await self._look()
                 self.error, pause = None, FIRST_RETRY
                 delay = self.source.interval.seconds
-            except ClusterStackError as error:
-                LOG.warning("source not fetched", extra={"source": self.source.name, "error": str(error)})
-                self.error = error
+            except Exception as error:  # the boundary of a source: a bug here must not stop the stack
+                expected = isinstance(error, ClusterStackError)
+                LOG.warning("source not fetched", extra={"source": self.source.name}, exc_info=not expected)
+                self.error = error if isinstance(error, ClusterStackError) else _unexpected(error)
                 delay = min(pause, self.source.interval.seconds)
                 pause *= 2
             self.looked += 1
@@ -98,3 +99,7 @@ class SourceKeeper:
                 hint=f"create it in namespace {namespace}",
             )
         return Credentials.from_secret(data_of(found))
+
+
+def _unexpected(error: Exception) -> ClusterStackError:
+    return ClusterStackError(f"{type(error).__name__}: {error}", reason="InternalError")

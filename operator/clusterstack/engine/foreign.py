@@ -1,4 +1,4 @@
-"""Objects that a layer names but does not own: what it `requires` before it opens, and what its `health.checks` await."""
+"""Objects that a layer names but does not own: what it `requires` to open, and what its `health.checks` await."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from clusterstack.core.gates import Answer, Blocker, Closed, Open, Unsynced, all
 from clusterstack.core.objects import ObjectRef, group_of
 from clusterstack.engine.context import Context
 from clusterstack.engine.judge import Judge
-from clusterstack.engine.world import Watch
 from clusterstack.kube.facts import kind_key, object_key
+from clusterstack.kube.observer import Watch
 
 HELM_GROUP = "helm.toolkit.fluxcd.io"
 

@@ -1,4 +1,4 @@
-"""Runs a release's hooks: in order, with their delete policies, resuming after a crash by what the record says of them."""
+"""Runs a release's hooks: in order, with their delete policies, resuming after a crash by what the record says."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from clusterstack.engine.context import Context
 from clusterstack.engine.judge import Judge
 from clusterstack.engine.wait import changed_or_later
 from clusterstack.errors import ApiError, ClusterStackError
-from clusterstack.helm.hooks import Do, HookStep, after_failure, after_success, plan
-from clusterstack.helm.record import LastRun, Phase, Release, with_run
+from clusterstack.helm.hooks import Do, HookStep, after_failure, after_success, completes, in_order, plan
+from clusterstack.helm.record import LastRun, Phase, Release, begin, with_run
 from clusterstack.kube.facts import object_key
 
 RECHECK = 30.0
 
 
-class HookFailed(ClusterStackError):
+class HookFailed(ClusterStackError):  # noqa: N818 - reads as what happened
     """A hook did not succeed; the release is tried again after a back-off."""
 
     reason = "HookFailed"
@@ -45,7 +45,15 @@ class HookRunner:
         self._judge = Judge(context.cluster, context.clock, rules=rules, policy=Policy.STRICT)
 
     async def run(self, release: Release, event: str) -> Release:
-        """The record after all hooks of `event` have succeeded. Raises HookFailed; the record then says so too."""
+        """The record after all hooks of `event` have succeeded. Raises HookFailed; the record then says so too.
+
+        An event starts its hooks afresh, also those that ran for an earlier event; after a crash in the middle of it,
+        `progress` says so, and it goes on where it was.
+        """
+        if not in_order(release.hooks, event):
+            return release
+        if release.progress != event:
+            release = begin(release, event)
         while steps := plan(release.hooks, event):
             release = await self._step(release, event, steps[0])
         for step in after_success(release.hooks, event):
@@ -63,9 +71,12 @@ class HookRunner:
                 return await self._await(release, event, step)
 
     async def _create(self, release: Release, step: HookStep) -> Release:
-        started = self._now()
-        release = with_run(release, step.index, LastRun(Phase.RUNNING, started, ""))
-        await self._save(release)
+        release = with_run(release, step.index, LastRun(Phase.RUNNING, self._now(), ""))
+        if completes(step.hook):  # what is done once it is there is simply made again after a crash
+            await self._save(release)
+        return await self._make(release, step)
+
+    async def _make(self, release: Release, step: HookStep) -> Release:
         _, manifest = self._object(step)
         try:
             await self._context.cluster.create(manifest, manager=HELM_MANAGER, account=self._context.account)
@@ -76,14 +87,20 @@ class HookRunner:
 
     async def _await(self, release: Release, event: str, step: HookStep) -> Release:
         ref, manifest = self._object(step)
-        outcome = await self._outcome(ref, manifest) if step.hook.kind in ("Job", "Pod", "CustomResourceDefinition") else ""
+        outcome = ""
+        if completes(step.hook):
+            found = await self._context.cluster.get(manifest["apiVersion"], ref.kind, ref.namespace, ref.name)
+            if found is None:
+                release = await self._make(release, step)
+            outcome = await self._outcome(ref, manifest)
         run = release.hooks[step.index].last_run
         if outcome:
             for left in after_failure(release.hooks, event, step.index):
                 await self._delete(left)
             return await self._failed(release, step, outcome)
         release = with_run(release, step.index, LastRun(Phase.SUCCEEDED, run.started_at, self._now()))
-        await self._save(release)
+        if completes(step.hook):
+            await self._save(release)
         return release
 
     async def _outcome(self, ref: ObjectRef, manifest: Manifest) -> str:
@@ -108,9 +125,7 @@ class HookRunner:
                 left = deadline - clock.now()
                 if left <= 0:
                     return f"did not finish within {self._timeout:.0f}s"
-                await changed_or_later(
-                    cluster.facts, [object_key(ref), watch.key], since, clock, min(left, RECHECK)
-                )
+                await changed_or_later(cluster.facts, [object_key(ref), watch.key], since, clock, min(left, RECHECK))
         finally:
             watch.release()
 

@@ -15,7 +15,9 @@ class Judge:
         self._cluster, self._clock = cluster, clock
         self._rules, self._policy = rules, policy
 
-    def judge(self, live: Live, *, children: tuple[Live, ...] | None = None, applied_at: float | None = None) -> Verdict:
+    def judge(
+        self, live: Live, *, children: tuple[Live, ...] | None = None, applied_at: float | None = None
+    ) -> Verdict:
         """The verdict on an object as the cache has it, by what else the cache has."""
         manifest = live.manifest()
         return judge(

@@ -1,7 +1,7 @@
 """Keeps a set of objects as desired: applies what is dirty, parks what cannot be applied yet, judges what is there.
 
-One task drains a set of dirty objects; drift, a health change or an opened gate marks objects dirty, and nothing is ever
-restarted. Every object fails, waits and heals alone.
+One task drains a set of dirty objects; drift, a health change or an opened gate marks objects dirty, and nothing is
+ever restarted. Every object fails, waits and heals alone.
 """
 
 from __future__ import annotations
@@ -22,10 +22,11 @@ from clusterstack.core.objects import GroupKind, ObjectRef
 from clusterstack.core.order import apply_rank, stage
 from clusterstack.core.outcome import Park, Reject, classify, kind_not_served
 from clusterstack.engine.judge import Judge
-from clusterstack.engine.world import Clock, Cluster, Timer, Watch
+from clusterstack.engine.world import Clock, Cluster, Timer
 from clusterstack.errors import ApiError, TransportError
 from clusterstack.kube.facts import object_key
 from clusterstack.kube.live import Live
+from clusterstack.kube.observer import Watch
 from clusterstack.kube.resource import NAMESPACE, Resource
 
 IN_FLIGHT = 32
@@ -230,7 +231,7 @@ class Keeper:
         return self._correct(ref, desired, live, effort)
 
     def _correct(self, ref: ObjectRef, desired: Desired, live: Live, effort: _Effort) -> bool:
-        """Drift: whether to write. Five corrections in ten minutes are a fight, which is reported and no longer fought."""
+        """Drift: whether to write. Five corrections in ten minutes are a fight: it is reported, no longer fought."""
         now = self._clock.now()
         fights = len(effort.corrections) == CORRECTIONS and now - effort.corrections[0] < CORRECTION_WINDOW
         if self._terms.drift != "Correct" or fights:

@@ -76,14 +76,16 @@ class Layer:
 
     @property
     def known(self) -> bool:
-        """Whether the layer's state is known: right after a start an applied layer is not, until its watches have synced."""
+        """Whether the layer's state is known: after a start an applied layer is not, until its watches have synced."""
         resumed = self._running is not None and self._running.digest == self.ledger.inventory.applied
         return not (resumed and unknown_yet(self.blockers()))
 
     @property
     def applied(self) -> bool:
         """Whether every unit of the newest content is applied in full."""
-        same = self._running is self.content or (self._running and self.content and self._running.digest == self.content.digest)
+        same = self._running is self.content or (
+            self._running and self.content and self._running.digest == self.content.digest
+        )
         return bool(same) and self._open and all(unit.state().applied for unit in self.units)
 
     async def live(self) -> None:
@@ -298,5 +300,3 @@ class Layer:
             self.facts = facts
             self._context.cluster.facts.publish(layer_key(self.name))
         self._told(self.name)
-
-

@@ -1,4 +1,4 @@
-"""Inventories in the cluster: one set of ConfigMaps a layer, in the operator's namespace, written before the first apply."""
+"""Inventories in the cluster: ConfigMaps in the operator's namespace, written before the first apply."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ class Store:
 
 
 class Ledger:
-    """One layer's inventory at work: announcements are written at once, what was learned meanwhile at the next flush."""
+    """One layer's inventory at work: announcements are written at once, what was learned since at the next flush."""
 
     def __init__(self, store: Store, clock: Clock, inventory: Inventory, *, inherit: Inherit) -> None:
         self._store, self._clock, self._inherit = store, clock, inherit
@@ -102,9 +102,7 @@ class Ledger:
     def record(self, ref: ObjectRef, desired: Desired, live: Live, *, created: bool) -> None:
         """Note what a write made: UID, origin, and the digests by which drift is seen."""
         entry = self._entries.get(ref) or Entry(ref, desired.manifest["apiVersion"])
-        origin = settle_origin(
-            entry, created=created, creation_timestamp=live.creation_timestamp, uid=live.uid
-        )
+        origin = settle_origin(entry, created=created, creation_timestamp=live.creation_timestamp, uid=live.uid)
         self._entries[ref] = replace(
             entry, origin=origin, uid=live.uid, want=desired.want, fields=live.fields_digest(desired.manager)
         )

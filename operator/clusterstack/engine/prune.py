@@ -48,9 +48,7 @@ async def remove(context: Context, entry: Entry, *, teardown: bool = False) -> b
         live = await context.cluster.get(entry.api_version, ref.kind, ref.namespace, ref.name, account=context.account)
         if live is None:
             return False
-        verdict = fate(
-            entry, live, installation=context.installation.id, stack=context.stack, teardown=teardown
-        )
+        verdict = fate(entry, live, installation=context.installation.id, stack=context.stack, teardown=teardown)
         if verdict is Fate.RELEASE:
             LOG.info("released, not deleted", extra={"stack": context.stack, "object": str(ref)})
             return False

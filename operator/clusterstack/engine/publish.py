@@ -47,7 +47,7 @@ class Publisher:
         return self._status or {}
 
     async def start(self) -> None:
-        """Read what is there, so that transition times last over restarts; create the object if it is ours to create."""
+        """Read what is there, so that transition times last over restarts; create the object if it is ours to make."""
         metadata = self._manifest["metadata"]
         found = await self._cluster.get(self._manifest["apiVersion"], self._manifest["kind"], "", metadata["name"])
         if found is None and self._create:
@@ -86,7 +86,7 @@ class Publisher:
                 return True
             now = self._clock.wall().timestamp()
             status = self._wanted(self._status, now)
-            self._plan_refresh(status, now)
+            self._plan_refresh(status)
             stale, self._stale = self._stale, False
             if status == self._status or (unchanged(self._status, status) and not stale):
                 return True
@@ -95,14 +95,16 @@ class Publisher:
             except (ApiError, TransportError) as error:
                 if isinstance(error, ApiError) and error.status == 404:
                     return True
-                LOG.warning("status not written", extra={"object": self._manifest["metadata"]["name"], "error": str(error)})
+                LOG.warning(
+                    "status not written", extra={"object": self._manifest["metadata"]["name"], "error": str(error)}
+                )
                 return False
             if self._announce is not None and status.get("phase") != self._status.get("phase"):
                 self._announce(self._manifest, str(status.get("phase")), _message(status))
             self._status = status
             return True
 
-    def _plan_refresh(self, status: Mapping[str, Any], now: float) -> None:
+    def _plan_refresh(self, status: Mapping[str, Any]) -> None:
         """A stack's message shows an age, and is worth writing again when that has changed enough."""
         if self._refresh is not None:
             self._refresh.cancel()
@@ -139,12 +141,12 @@ class LayerPublisher(Publisher):
         super().__init__(cluster, clock, manifest, create=True, announce=announce)
 
     def view(self, view: LayerView) -> Callable[[Mapping[str, Any], float], dict[str, Any]]:
-        """How a view becomes a status. A layer that is Ready with the same content as before keeps the status it has."""
+        """How a view becomes a status. A layer that is Ready with the same content as before keeps its status."""
 
         def make(previous: Mapping[str, Any], now: float) -> dict[str, Any]:
             same = previous.get("phase") == Phase.READY == view.phase and previous.get("digest") == view.digest
             status = layer_status(view, previous=previous, now=now)
-            shown = ("objects", "warnings", "drift", "prune")
+            shown = ("objects", "warnings", "drift", "prunePlan")
             if same and all(previous.get(key) == status.get(key) for key in shown):
                 return dict(previous)
             return status

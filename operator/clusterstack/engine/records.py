@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import replace
 
 from clusterstack.core.objects import Manifest, ObjectRef
@@ -36,12 +37,12 @@ class Records:
         secret = await self._cluster.get(
             "v1", "Secret", self.namespace, secret_name(self.name, revision), account=self._account
         )
-        return None if secret is None else decode(secret)
+        return None if secret is None else await asyncio.to_thread(decode, secret)
 
     async def create(self, release: Release) -> None:
         """The first write of a revision. Raises Taken when it is there already."""
         try:
-            await self._cluster.create(self._secret(release), manager=HELM_MANAGER, account=self._account)
+            await self._cluster.create(await self._secret(release), manager=HELM_MANAGER, account=self._account)
         except ApiError as error:
             if error.status == 409:
                 raise Taken(str(error)) from error
@@ -49,7 +50,7 @@ class Records:
 
     async def update(self, release: Release) -> None:
         """Replace a revision's record."""
-        await self._cluster.replace(self._secret(release), manager=HELM_MANAGER, account=self._account)
+        await self._cluster.replace(await self._secret(release), manager=HELM_MANAGER, account=self._account)
 
     async def supersede(self, heads: list[Head], newest: int, limit: int) -> None:
         """Mark older deployed revisions superseded, and delete what is past the history's limit."""
@@ -70,5 +71,6 @@ class Records:
             "v1", "Secret", self.namespace, selector=selector(self.name), account=self._account
         )
 
-    def _secret(self, release: Release) -> Manifest:
-        return encode(release, namespace=self.namespace)
+    async def _secret(self, release: Release) -> Manifest:
+        """Packing megabytes of a chart takes a tenth of a second, which the loop need not wait for."""
+        return await asyncio.to_thread(encode, release, namespace=self.namespace)

@@ -1,7 +1,7 @@
 """A Helm release: inputs, record, hooks and objects, from a chart to `deployed` and kept so.
 
-The record is the render cache: the same inputs find their manifest in it, so nothing is rendered twice and random values
-stay put. A failure is retried with a growing pause, for ever; a chart that waits for something waits on its keys.
+The record is the render cache: the same inputs find their manifest in it, so nothing is rendered twice and random
+values stay put. A failure is retried with a growing pause, for ever; what waits for something waits on its keys.
 """
 
 from __future__ import annotations
@@ -29,12 +29,12 @@ from clusterstack.engine.wait import changed_or_later, first_of, uncancelled, un
 from clusterstack.errors import ApiError, ClusterStackError, LookupFailed, TransportError
 from clusterstack.helm import hooks as hook_events
 from clusterstack.helm.digest import input_digest
-from clusterstack.helm.ownership import stamp, with_common
-from clusterstack.helm.record import Head, Release, Status, begin, deployed, latest, next_revision, with_status
-from clusterstack.helm.spec import CrdsPolicy, ReleaseSpec
+from clusterstack.helm.ownership import stamp
+from clusterstack.helm.record import Head, Release, Status, deployed, latest, next_revision, with_status
+from clusterstack.helm.spec import CrdsPolicy
 from clusterstack.helm.values import Composed, Invalid, Missing, compose, data_of, sources
-from clusterstack.engine.world import Watch
 from clusterstack.kube.facts import kind_key, object_key
+from clusterstack.kube.observer import Watch
 from clusterstack.kube.resource import NAMESPACE, SECRET
 from clusterstack.sources.fetcher import ResolvedChart
 
@@ -207,9 +207,8 @@ class ReleaseUnit:
             digest=inputs.digest,
         )
         rendered = await render(self._context, blueprint, account=self._terms.account)
-        release = begin(rendered.release, "upgrade" if upgrade else "install")
-        await self._create(release)
-        return release, rendered.crds if self._wants_crds(release) else ()
+        await self._create(rendered.release)
+        return rendered.release, rendered.crds if self._wants_crds(rendered.release) else ()
 
     async def _create(self, release: Release) -> None:
         try:
@@ -230,9 +229,7 @@ class ReleaseUnit:
         manifest = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": self.spec.namespace}}
         desired = self._desire(manifest, manager=MANAGER)
         await self._ledger.announce(self.name, [desired])
-        await self._context.cluster.apply(
-            desired.manifest, NAMESPACE, manager=MANAGER, account=self._terms.account
-        )
+        await self._context.cluster.apply(desired.manifest, NAMESPACE, manager=MANAGER, account=self._terms.account)
 
     def _wants_crds(self, release: Release) -> bool:
         return self._crds_policy(release) is not CrdsPolicy.SKIP
@@ -242,7 +239,9 @@ class ReleaseUnit:
         if release.revision == 1:
             return self.spec.install.crds
         policy = self.spec.upgrade.crds
-        return CrdsPolicy.CREATE if policy is CrdsPolicy.SKIP and self.spec.install.crds is not CrdsPolicy.SKIP else policy
+        return (
+            CrdsPolicy.CREATE if policy is CrdsPolicy.SKIP and self.spec.install.crds is not CrdsPolicy.SKIP else policy
+        )
 
     async def _crds(self, inputs: Inputs, chart: ResolvedChart) -> tuple[Manifest, ...]:
         """The chart's `crds/`, which the record does not hold."""
@@ -266,7 +265,7 @@ class ReleaseUnit:
             ),
         )
         try:
-            if not done and not action.disable_hooks:
+            if not done and not action.disable_hooks and release.progress != events[1]:
                 release = await uncancelled(self._run_hooks(runner, release, events[0], desired))
             self._rendered = True
             self.keeper.want(desired)
@@ -282,11 +281,11 @@ class ReleaseUnit:
         self._pending, self._broken = None, False
         self._objects_changed()
 
-    async def _run_hooks(
-        self, runner: HookRunner, release: Release, event: str, desired: Sequence[Desired]
-    ) -> Release:
+    async def _run_hooks(self, runner: HookRunner, release: Release, event: str, desired: Sequence[Desired]) -> Release:
         """Pre-hooks come after the chart's CRDs, as with Helm."""
-        if crds := [item for item in desired if item.ref.kind == "CustomResourceDefinition" and item.manager == MANAGER]:
+        if crds := [
+            item for item in desired if item.ref.kind == "CustomResourceDefinition" and item.manager == MANAGER
+        ]:
             self.keeper.want(crds)
         return await runner.run(release, event)
 

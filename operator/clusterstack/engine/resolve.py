@@ -1,26 +1,24 @@
-"""Charts, resolved and fetched for every release of a snapshot; a chart that cannot be had is that release's problem alone."""
+"""Charts, resolved and fetched for every release; a chart that cannot be had is that release's problem alone."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 from clusterstack.core.content import Problem
 from clusterstack.core.objects import digest
-from clusterstack.engine.context import Context
 from clusterstack.engine.contents import ReleaseContent
+from clusterstack.engine.context import Context
 from clusterstack.errors import ClusterStackError, SourceError
 from clusterstack.helm.digest import spec_digest
 from clusterstack.helm.spec import GitChart, OciArtifact, ReleaseSpec, RepoChart, SecretRef
 from clusterstack.helm.values import data_of
-from clusterstack.sources.fetcher import ChartRef, Credentials, GitSpec, OciSpec, ResolvedChart, Snapshot
+from clusterstack.sources.fetcher import ChartRef, Credentials, GitSpec, OciSpec, ResolvedChart
 
 AT_ONCE = 8
 
 
-async def resolve(
-    context: Context, specs: Sequence[ReleaseSpec], snapshots: Mapping[str, Snapshot]
-) -> dict[str, ReleaseContent]:
+async def resolve(context: Context, specs: Sequence[ReleaseSpec]) -> dict[str, ReleaseContent]:
     """Every release with its chart, by id; the charts are in the cache afterwards."""
     slots = asyncio.Semaphore(AT_ONCE)
 

@@ -185,7 +185,7 @@ class Stack:
             if name not in self._sources:
                 keeper = SourceKeeper(self._context, source)
                 self._sources[name] = (keeper, asyncio.create_task(keeper.run()))
-        await self._looked({name: 1 for name in self._sources})
+        await self._looked(dict.fromkeys(self._sources, 1))
         self._started_at = self._started_at or self._context.clock.wall().timestamp()
 
     async def _look_again(self) -> None:
@@ -217,7 +217,7 @@ class Stack:
         for spec in layers:
             if spec.name not in self._layers:
                 self._layers[spec.name] = await self._start(spec.name)
-        for name, running in self._layers.items():
+        for name in self._layers:
             self._facts[name] = replace(self._facts.get(name) or LayerFacts(name), built="")
         for name, running in self._layers.items():
             running.layer.contents.put(contents[name])
@@ -296,7 +296,7 @@ class Stack:
             wanted = self._wanted_refs()
             if wanted is not None:
                 try:
-                    deleted, left = await sweep(self._context, self._ledgers, wanted)
+                    _, left = await sweep(self._context, self._ledgers, wanted)
                     delay = SWEEP_AGAIN if left else delay
                 except ClusterStackError as error:
                     LOG.warning("sweep failed", extra={"stack": self._context.stack, "error": str(error)})
@@ -324,14 +324,12 @@ class Stack:
     async def _set_finalizer(self, *, present: bool) -> None:
         found = await self._context.cluster.get("clusterstack.dev/v1alpha1", "ClusterStack", "", self._context.stack)
         if found is None:
-            return
+            return None
         finalizers: list[str] = list(found["metadata"].get("finalizers") or [])
         if (FINALIZER in finalizers) is present:
-            return
+            return None
         changed = [*finalizers, FINALIZER] if present else [item for item in finalizers if item != FINALIZER]
-        patch: Manifest = {
-            "metadata": {"finalizers": changed, "resourceVersion": found["metadata"]["resourceVersion"]}
-        }
+        patch: Manifest = {"metadata": {"finalizers": changed, "resourceVersion": found["metadata"]["resourceVersion"]}}
         try:
             await self._context.cluster.patch(found, patch, manager=MANAGER)
         except ApiError as error:

@@ -37,7 +37,7 @@ class _Slot:
 
 
 class Supervisor:
-    """Keeps a task for every ClusterStack; `notify` says that one has changed, and a full list now and then that none was missed."""
+    """Keeps a task for every ClusterStack; `notify` says that one has changed, a full list that none was missed."""
 
     def __init__(
         self,

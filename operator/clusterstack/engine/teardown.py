@@ -1,4 +1,4 @@
-"""`deletionPolicy: Delete`: layers go in reverse order, each level gone before the next; what resists is named, never forced."""
+"""`deletionPolicy: Delete`: layers go in reverse order, each level gone before the next; nothing is ever forced."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ SLOWEST_POLL = 2.0
 
 
 class Teardown:
-    """Deletes what a stack created. `say` hears one line about what is going on; the answer of `run` is what stays."""
+    """Deletes what a stack created. `say` hears one line about what is going on; `run` answers what stays."""
 
     def __init__(self, context: Context, ledgers: Mapping[str, Ledger], say: Callable[[str], None]) -> None:
         self._context, self._ledgers, self._say = context, ledgers, say
         self._left: list[ObjectRef] = []
 
     async def run(self, levels: Sequence[Sequence[str]]) -> tuple[ObjectRef, ...]:
-        """Take down all levels, the last one first. Objects of layers that the spec no longer has go before them all."""
+        """Take down all levels, the last one first; objects of layers that the spec no longer has go before them."""
         known = {name for level in levels for name in level}
         forgotten = [name for name in self._ledgers if name not in known]
         releases = await installed(self._context)
@@ -84,7 +84,7 @@ class Teardown:
         return bool(objects)
 
     async def _holds_foreign(self, namespace: str) -> bool:
-        """Workloads, volumes' claims and configuration that we did not create; what Kubernetes puts there does not count."""
+        """Workloads, claims and configuration that we did not create; what Kubernetes puts there does not count."""
         for api_version, kind in _FOREIGN_KINDS:
             for found in await self._context.cluster.list(api_version, kind, namespace):
                 if not _by_kubernetes(kind, found["metadata"]):
@@ -106,5 +106,3 @@ _FOREIGN_KINDS = (
 def _by_kubernetes(kind: str, metadata: Mapping[str, object]) -> bool:
     owned = bool(metadata.get("ownerReferences"))
     return owned or (kind == "ConfigMap" and metadata.get("name") == "kube-root-ca.crt")
-
-

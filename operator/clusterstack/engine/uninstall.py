@@ -9,7 +9,7 @@ from clusterstack.engine.hooks import HookFailed, HookRunner
 from clusterstack.engine.records import RELEASE_LAYER, RELEASE_OF, Records
 from clusterstack.errors import ApiError, ClusterStackError
 from clusterstack.helm import hooks as hook_events
-from clusterstack.helm.record import Release, Status, begin, head_of, latest
+from clusterstack.helm.record import Release, Status, head_of, latest
 from clusterstack.telemetry.logs import logger
 
 LOG = logger(__name__)
@@ -40,7 +40,7 @@ async def installed(context: Context) -> tuple[Installed, ...]:
 
 
 class Uninstall:
-    """One release on its way out. A hook that fails is logged and does not hold up the rest, as a person would decide."""
+    """One release on its way out. A hook that fails is logged and does not hold up the rest."""
 
     def __init__(self, context: Context, release: Installed) -> None:
         self._context = context
@@ -59,7 +59,7 @@ class Uninstall:
         except ValueError:
             return
         if release is not None:
-            self._release = replace(begin(release, "delete"), status=Status.UNINSTALLING)
+            self._release = replace(release, status=Status.UNINSTALLING)
             await self._hooks(hook_events.DELETE[0])
 
     async def after(self) -> None:
@@ -76,7 +76,7 @@ class Uninstall:
             namespace=self._release.namespace,
             timeout=HOOK_TIMEOUT,
             save=self._save,
-            waiting=lambda reason, message: None,
+            waiting=lambda *_: None,
         )
         try:
             self._release = await runner.run(self._release, event)

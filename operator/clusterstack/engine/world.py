@@ -6,13 +6,14 @@ Two protocols, so that every coroutine of the engine is tested with scripted ans
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
 from typing import Protocol
 
 from clusterstack.core.objects import GroupKind, Manifest, ObjectRef
 from clusterstack.kube.facts import Bus
 from clusterstack.kube.live import Live
+from clusterstack.kube.observer import Watch
 from clusterstack.kube.resource import Resource
 
 
@@ -36,14 +37,6 @@ class Clock(Protocol):
     def later(self, delay: float, call: Callable[[], None]) -> Timer:
         """Call once, `delay` seconds from now."""
         ...
-
-
-class Watch(Protocol):
-    """A held, reference-counted watch; its `key` is published when it has synced, and when it lost its footing."""
-
-    @property
-    def key(self) -> Hashable: ...
-    def release(self) -> None: ...
 
 
 class Cluster(Protocol):
@@ -86,7 +79,7 @@ class Cluster(Protocol):
     async def apply(
         self, manifest: Manifest, resource: Resource, *, manager: str, account: str = "", lane: str = ""
     ) -> tuple[bool, Live]:
-        """Server-side apply with force: whether it was created, and what there is now, which is in the cache already."""
+        """Server-side apply with force: whether it was created, and what there is now, already in the cache."""
         ...
 
     async def get(

@@ -31,7 +31,7 @@ class Do(StrEnum):
 
     DELETE = "Delete"  # and wait until it is gone
     CREATE = "Create"
-    AWAIT = "Await"  # until it has completed; a kind that does not complete has when it is created
+    AWAIT = "Await"  # until it has completed, having created it if a crash came before; see `completes`
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,8 +53,9 @@ def in_order(hooks: Sequence[Hook], event: str) -> tuple[tuple[int, Hook], ...]:
 def plan(hooks: Sequence[Hook], event: str) -> tuple[HookStep, ...]:
     """The steps still to take for an event, in order.
 
-    A hook that has succeeded is passed over; one that is running is waited for, not created again; one whose state is
-    unknown, or that never ran, starts anew. Nothing is planned past a hook that has failed.
+    A hook that has succeeded is passed over; one that is running is waited for, not created again unless it is absent
+    (the record says so before the object is created); one whose state is unknown, or that never ran, starts anew.
+    Nothing is planned past a hook that has failed. Planning again once a creation or a wait is noted comes to the same.
     """
     steps: list[HookStep] = []
     for index, hook in in_order(hooks, event):
@@ -63,7 +64,7 @@ def plan(hooks: Sequence[Hook], event: str) -> tuple[HookStep, ...]:
                 continue
             case Phase.FAILED:
                 break
-            case Phase.RUNNING if hook.kind in AWAITED_KINDS:
+            case Phase.RUNNING:
                 steps.append(HookStep(Do.AWAIT, index, hook))
             case _:
                 steps.extend(_start(index, hook))
@@ -89,17 +90,19 @@ def after_failure(hooks: Sequence[Hook], event: str, failed: int) -> tuple[HookS
     return tuple(steps)
 
 
+def completes(hook: Hook) -> bool:
+    """Whether a hook's object has to complete, or to be established; every other kind is done once it exists."""
+    return hook.kind in AWAITED_KINDS
+
+
 def delete_policies(hook: Hook) -> tuple[str, ...]:
     """When a hook's object is deleted: before the next creation, unless the chart says otherwise."""
     return hook.delete_policies or (BEFORE_CREATION,)
 
 
 def _start(index: int, hook: Hook) -> tuple[HookStep, ...]:
-    create = HookStep(Do.CREATE, index, hook)
-    wait = (HookStep(Do.AWAIT, index, hook),) if hook.kind in AWAITED_KINDS else ()
-    if _deletes(hook, BEFORE_CREATION):
-        return (_delete(index, hook), create, *wait)
-    return (create, *wait)
+    run = (HookStep(Do.CREATE, index, hook), HookStep(Do.AWAIT, index, hook))
+    return (_delete(index, hook), *run) if _deletes(hook, BEFORE_CREATION) else run
 
 
 def _delete(index: int, hook: Hook) -> HookStep:

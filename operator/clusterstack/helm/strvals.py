@@ -4,7 +4,8 @@
     a[0].b=1         a list's item        a={x,y}    a list
     a=1,b=2          two settings         true, false, null and whole numbers are typed
 
-Errors never quote what stands right of a `=`: it may come from a Secret.
+A path that ends inside an index is refused, where Helm drops the setting without a word. Errors never quote what stands
+right of a `=`: it may come from a Secret.
 """
 
 from __future__ import annotations

@@ -10,7 +10,7 @@ from clusterstack.kube.client import KubeClient
 from clusterstack.kube.discovery import Discovery
 from clusterstack.kube.facts import Bus
 from clusterstack.kube.live import Live, project
-from clusterstack.kube.observer import Handle, Observer
+from clusterstack.kube.observer import Handle, Observer, Watch
 from clusterstack.kube.resource import Resource
 
 
@@ -46,10 +46,12 @@ class KubeCluster:
     def watch_children(self, resource: Resource, namespace: str, selector: str) -> Handle:
         return self._observer.watch_children(resource, namespace, selector)
 
-    def synced(self, watch: Handle) -> bool:
+    def synced(self, watch: Watch) -> bool:
+        assert isinstance(watch, Handle)
         return self._observer.synced(watch)
 
-    def members(self, watch: Handle) -> tuple[Live, ...]:
+    def members(self, watch: Watch) -> tuple[Live, ...]:
+        assert isinstance(watch, Handle)
         return self._observer.members(watch)
 
     def live(self, ref: ObjectRef) -> Live | None:
@@ -61,9 +63,7 @@ class KubeCluster:
     async def apply(
         self, manifest: Manifest, resource: Resource, *, manager: str, account: str = "", lane: str = ""
     ) -> tuple[bool, Live]:
-        written = await self._client.apply(
-            resource, manifest, manager=manager, impersonate=account or None, lane=lane
-        )
+        written = await self._client.apply(resource, manifest, manager=manager, impersonate=account or None, lane=lane)
         live = self._observer.absorb(written.object) or self._observer.get(ref_of(written.object))
         return written.created, live or project(resource, written.object)
 
@@ -86,9 +86,7 @@ class KubeCluster:
         resource = await self.resource(api_version, kind)
         if resource is None:
             return []
-        return await self._client.list(
-            resource, namespace, label_selector=selector, impersonate=account or None
-        )
+        return await self._client.list(resource, namespace, label_selector=selector, impersonate=account or None)
 
     async def create(self, manifest: Manifest, *, manager: str, account: str = "") -> Manifest:
         resource = await self._served(manifest)

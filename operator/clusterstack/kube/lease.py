@@ -21,6 +21,7 @@ from clusterstack.errors import ApiError, ClusterStackError
 from clusterstack.kube.resource import LEASE, Resource
 
 MANAGER = "clusterstack-lease"
+RESOLUTION = 0.001  # seconds: less than this is no time left
 
 
 class LeaseLost(ClusterStackError):  # noqa: N818 - reads as what happened
@@ -106,6 +107,7 @@ class Lease:
 
     async def acquire(self) -> None:
         """Waits until the Lease is ours. Failures of the API server are waited out."""
+        self._lost.clear()
         while True:
             with contextlib.suppress(ClusterStackError, TimeoutError):
                 async with asyncio.timeout(self._renew_deadline):
@@ -127,7 +129,7 @@ class Lease:
         """Renews until somebody else holds the Lease, or the deadline has passed without a success."""
         attempt: asyncio.Task[bool] | None = None
         try:
-            while (left := self._renew_deadline - self._age()) > 0:
+            while (left := self._renew_deadline - self._age()) > RESOLUTION:
                 await asyncio.sleep(min(self._retry_period, left))
                 attempt = asyncio.create_task(self._try())
                 # Never awaited past its time: a write in flight resists cancellation until it is answered.

@@ -16,7 +16,7 @@ _CONTENT = frozenset({"data", "stringData", "binaryData"})
 _IDENTITY = frozenset({"apiVersion", "kind", "metadata"})
 
 
-class Owner(msgspec.Struct, frozen=True, gc=False, rename="camel"):
+class Owner(msgspec.Struct, frozen=True, gc=False, rename="camel", omit_defaults=True):
     """One ownerReference."""
 
     api_version: str = ""

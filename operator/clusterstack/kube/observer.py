@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Hashable, Iterable
 from dataclasses import dataclass
 from functools import partial
 from types import TracebackType
-from typing import Self
+from typing import Protocol, Self
 
 from clusterstack.core.objects import GroupKind, Manifest, ObjectRef
 from clusterstack.errors import ClusterStackError
@@ -69,6 +69,14 @@ class _Watch:
         """Whoever watches children cannot name them: a change of any is published under the watch's own key."""
         if self.key.namespace and self.key.label_selector:
             self._bus.publish(self.key)
+
+
+class Watch(Protocol):
+    """What a reader needs of a held watch; `Handle` is one."""
+
+    @property
+    def key(self) -> Hashable: ...
+    def release(self) -> None: ...
 
 
 class Handle:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import AsyncGenerator, Coroutine, Mapping
+from collections.abc import AsyncGenerator, Coroutine, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
@@ -110,19 +110,12 @@ def _reason(code: int, status: _Status, details: _Details) -> str:
 
 def without_secrets(error: ApiError, manifest: Manifest) -> ApiError:
     """The same error with whatever a Secret's manifest holds taken out: API servers quote the values they refuse."""
-    values = {
-        text
-        for part in ("data", "stringData")
-        if isinstance(content := manifest.get(part), dict)
-        for value in content.values()
-        for text in (str(value),)
-        if text
-    }
+    values = sorted({text for part in ("data", "stringData") for text in _leaves(manifest.get(part))}, key=len)
 
     def clean(text: str) -> str:
-        for value in sorted(values, key=len, reverse=True):
+        for value in reversed(values):
             text = text.replace(value, "***")
-        return re.sub(r"Value:[^}]*\}", "Value:***}", text)
+        return _QUOTED_VALUE.sub("***", text)
 
     return ApiError(
         clean(str(error)),
@@ -131,6 +124,21 @@ def without_secrets(error: ApiError, manifest: Manifest) -> ApiError:
         retry_after=error.retry_after,
         causes=tuple(clean(cause) for cause in error.causes),
     )
+
+
+_QUOTED_VALUE = re.compile(r"&?value\.valueUnstructured\{.*", re.DOTALL)  # Go's print of a value; nothing shows its end
+_NOT_A_SECRET = 2  # characters: values this short are words of any message
+
+
+def _leaves(value: object) -> Iterator[str]:
+    if isinstance(value, dict):
+        for inner in value.values():
+            yield from _leaves(inner)
+    elif isinstance(value, list):
+        for inner in value:
+            yield from _leaves(inner)
+    elif len(text := str(value)) > _NOT_A_SECRET:
+        yield text
 
 
 class Transport:

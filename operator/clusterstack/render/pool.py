@@ -33,6 +33,7 @@ _REASONS = {
     "yaml": "InvalidYAML",
     "kustomize": "BuildFailed",
     "remote-git": "RemoteBaseUnsupported",
+    "too-large": "RenderTooLarge",
 }
 _MAY_COME_FROM_LOOKUP = frozenset({"template", "lookup", "yaml", "kustomize", "panic"})
 _HINTS = {

@@ -76,9 +76,7 @@ class RendererProcess:
                 while True:
                     answer = await self._receive()
                     if answer.get("id") != identity:
-                        raise RenderError(
-                            "the renderer answered another request", reason="RendererDied", retryable=True
-                        )
+                        raise _died("the renderer answered another request")
                     if "lookup" not in answer:
                         return answer
                     left = (limit.when() or 0.0) - asyncio.get_running_loop().time()
@@ -87,9 +85,10 @@ class RendererProcess:
                     limit.reschedule(asyncio.get_running_loop().time() + left)
                     await self._send(reply)
         except TimeoutError as error:
-            raise RenderError(
-                f"rendering took longer than {timeout:g} s", reason="RenderTimeout", retryable=True
-            ) from error
+            if not limit.expired():
+                raise  # the question's own
+            text = f"rendering took longer than {timeout:g} s"
+            raise RenderError(text, reason="RenderTimeout", retryable=True) from error
 
     async def _send(self, message: Mapping[str, Any]) -> None:
         assert self._process.stdin is not None
@@ -113,9 +112,7 @@ class RendererProcess:
         try:
             answer = msgspec.json.decode(line, type=dict[str, Any])
         except msgspec.MsgspecError as error:
-            raise RenderError(
-                f"the renderer's answer is not JSON: {error}", reason="RendererDied", retryable=True
-            ) from error
+            raise _died(f"the renderer's answer is not JSON: {error}") from error
         return answer
 
     async def _cause_of_death(self) -> RenderError:
@@ -143,8 +140,9 @@ class RendererProcess:
 
     async def kill(self) -> None:
         """Ends the process and waits for it; safe to call twice."""
-        with suppress(ProcessLookupError, PermissionError):
-            os.killpg(self.pid, signal.SIGKILL)  # a session of its own: also what it may have started
+        if self.alive:  # its number cannot be another's yet
+            with suppress(ProcessLookupError):
+                os.killpg(self.pid, signal.SIGKILL)
         await self._process.wait()
         await self._drain
         if self._process.stdin is not None:

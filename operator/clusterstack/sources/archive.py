@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 import tarfile
 import zlib
+from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from typing import IO, cast
 
@@ -16,6 +18,7 @@ _MAX_FILE = 64 << 20
 _MAX_DEPTH = 64
 _CHUNK = 1 << 18
 _MAX_HEADER = 1 << 20
+_MAX_PADDING = 4096  # of headers and alignment, for each entry
 _BROKEN = (tarfile.TarError, EOFError, zlib.error, gzip.BadGzipFile, UnicodeDecodeError, ValueError)
 
 
@@ -25,45 +28,58 @@ def extract(archive: Path, into: Path) -> tuple[str, ...]:
     Raises SourceError: InvalidArchive (damaged, or a name that leads out), FetchTooLarge (past the limits).
     """
     skipped: list[str] = []
-    total = entries = 0
-    try:
-        with gzip.open(archive) as unpacked, _open(unpacked) as tar:
-            for member in tar:
-                entries += 1
-                total += member.size
-                _check(entries, total, member)
-                target = into / _inside(member.name)
-                if member.isdir():
-                    target.mkdir(parents=True, exist_ok=True)
-                elif member.isreg() and not member.issparse():
-                    source = tar.extractfile(member)
-                    if source is not None:
-                        _write(source, target, member)
-                else:
-                    skipped.append(member.name)
-    except _BROKEN as error:
-        raise _invalid(f"the archive cannot be read: {error or error.__class__.__name__}") from None
-    except (FileExistsError, NotADirectoryError, IsADirectoryError):
-        raise _invalid("the archive has a file and a directory of the same name") from None
+    with _reading():
+        for tar, member in _members(archive):
+            target = into / _inside(member.name)
+            if member.isdir():
+                target.mkdir(parents=True, exist_ok=True)
+            elif member.isreg() and not member.issparse():
+                source = tar.extractfile(member)
+                if source is not None:
+                    _write(source, target, member)
+            else:
+                skipped.append(member.name)
     return tuple(skipped)
 
 
 def read_member(archive: Path, name: str, *, depth: int, limit: int = 1 << 20) -> bytes | None:
-    """One small file of a .tar.gz, the first called `name` below `depth` directories; None when there is none."""
-    total = entries = 0
+    """One small file of a .tar.gz, the first called `name` below `depth` directories; None when there is none.
+
+    Raises SourceError as `extract`.
+    """
+    with _reading():
+        for tar, member in _members(archive):
+            path = _inside(member.name)
+            if path.name == name and len(path.parts) == depth + 1 and member.isreg():
+                source = tar.extractfile(member)
+                return source.read(limit) if source else None
+    return None
+
+
+@contextlib.contextmanager
+def _reading() -> Iterator[None]:
+    """What goes wrong inside is the archive's fault."""
     try:
-        with gzip.open(archive) as unpacked, _open(unpacked) as tar:
-            for member in tar:
-                entries += 1
-                total += member.size
-                _check(entries, total, member)
-                path = PurePosixPath(member.name)
-                if path.name == name and len(_inside(member.name).parts) == depth + 1 and member.isreg():
-                    source = tar.extractfile(member)
-                    return source.read(limit) if source else None
+        yield
     except _BROKEN as error:
         raise _invalid(f"the archive cannot be read: {error or error.__class__.__name__}") from None
-    return None
+    except (FileExistsError, NotADirectoryError, IsADirectoryError):
+        raise _invalid("the archive has a file and a directory of the same name") from None
+
+
+def _members(archive: Path) -> Iterator[tuple[tarfile.TarFile, tarfile.TarInfo]]:
+    """The archive's entries while they are within the limits; read to the very end, where the checksum is."""
+    total = entries = 0
+    with gzip.open(archive) as unpacked, _open(unpacked) as tar:
+        for member in tar:
+            entries += 1
+            total += member.size
+            _check(entries, total, member)
+            yield tar, member
+        if not entries:
+            raise _invalid("the archive is empty")
+        while unpacked.read(_CHUNK):
+            _check(entries, unpacked.tell() - entries * _MAX_PADDING, tar.getmembers()[-1])
 
 
 class _Bounded:
@@ -78,7 +94,7 @@ class _Bounded:
         return self._inner.read(size)
 
     def seek(self, offset: int, whence: int = 0) -> int:
-        if whence or offset > _MAX_BYTES + _MAX_ENTRIES * 1024:
+        if whence or offset > _MAX_BYTES + _MAX_ENTRIES * _MAX_PADDING:
             raise _invalid("the archive is too large")
         return self._inner.seek(offset)
 

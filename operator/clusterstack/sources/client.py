@@ -177,7 +177,9 @@ class HttpClient:
         if key not in self._contexts:
             while len(self._contexts) >= _CONTEXTS:
                 self._contexts.pop(next(iter(self._contexts)))
-            self._contexts[key] = await asyncio.to_thread(_make_context, credentials.ca, *pair)
+            self._contexts[key] = await asyncio.to_thread(
+                _make_context, credentials.ca, *pair, scratch=self._store.scratch()
+            )
         return self._contexts[key]
 
 
@@ -223,13 +225,15 @@ def same_origin(one: str, other: str) -> bool:
     return _origin(one) == _origin(other)
 
 
-def _make_context(ca: str, cert: str, key: str) -> ssl.SSLContext:
+def _make_context(ca: str, cert: str, key: str, *, scratch: Path) -> ssl.SSLContext:
     try:
         context = ssl.create_default_context()
         if ca:
             context.load_verify_locations(cadata=ca)
         if cert:
-            with tempfile.TemporaryDirectory() as folder:  # 0700; the library reads key pairs from files only
+            with tempfile.TemporaryDirectory(
+                dir=scratch
+            ) as folder:  # 0700; the library reads key pairs from files only
                 pair = (Path(folder) / "tls.crt", Path(folder) / "tls.key")
                 pair[0].write_text(cert)
                 pair[1].write_text(key)

@@ -100,7 +100,7 @@ class GitSource:
         url, credentials = self._remote(url, credentials)
         if spec.commit:
             return Revision(spec.branch, spec.commit)
-        if spec.semver:
+        if spec.semver and not spec.name:
             return await self._newest_tag(spec, url, credentials)
         shown, name = _wanted(spec)
         found = await self._ls_remote(url, credentials, name)
@@ -189,7 +189,7 @@ class GitSource:
         first = failure(displayed(as_url(url)), outcome, how)
         if first.reason != "GitRefNotFound":
             raise first
-        _, name = _wanted(replace(spec, tag=spec.tag or (revision.ref if spec.semver else "")))
+        _, name = _wanted(replace(spec, tag=revision.ref) if spec.semver else spec)
         for depth in ("--depth=1", "--depth=2147483647"):
             outcome = await self._fetch_into(repository, url, name, how, depth=depth)
             if outcome.code:

@@ -6,6 +6,7 @@ with one key per chart, so the lines of one chart can be cut out. Anything writt
 
 from __future__ import annotations
 
+import contextlib
 import json
 import mmap
 import re
@@ -76,8 +77,7 @@ def _cut(text: mmap.mmap, chart: str) -> Listing | None:
 
 def _whole(text: bytes, chart: str) -> Listing:
     try:
-        is_json = text.lstrip()[:1] == b"{"
-        index = json.loads(text) if is_json else yaml.load(text, Loader=SafeLoader)  # noqa: S506 - it is a safe loader
+        index = _parse(text)
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise _no_index(str(error).splitlines()[0] if str(error) else error.__class__.__name__) from None
     entries = index.get("entries") if isinstance(index, dict) else None
@@ -86,6 +86,14 @@ def _whole(text: bytes, chart: str) -> Listing:
     items = entries.get(chart)
     charts = () if items else tuple(sorted(name for name in entries if isinstance(name, str)))[:200]
     return Listing(_entries(items if isinstance(items, list) else []), charts)
+
+
+def _parse(text: bytes) -> Any:
+    """JSON is YAML too, but read as JSON it takes a tenth of the time."""
+    if text[:1] == b"{":
+        with contextlib.suppress(ValueError):
+            return json.loads(text)
+    return yaml.load(text, Loader=SafeLoader)  # noqa: S506 - it is a safe loader
 
 
 def _entries(items: list[Any]) -> tuple[Entry, ...]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import difflib
+import logging
 import re
 import time
 from collections.abc import Mapping
@@ -24,6 +25,8 @@ from clusterstack.sources.helmindex import Entry, Listing, SafeLoader, read_entr
 from clusterstack.sources.mirrors import Mirrors
 from clusterstack.sources.oci import HELM_LAYERS, OciArtifact, OciClient, Repository
 from clusterstack.sources.store import Store
+
+_log = logging.getLogger(__name__)
 
 _MAX_INDEX = 64 << 20
 _MAX_CHART = 64 << 20
@@ -179,10 +182,11 @@ class ChartSource:
             reply = await self._http.get(request, keep=True)
             if reply.status != 200 and not (reply.status == 304 and kept):
                 raise failure(f"the index of {displayed(ref.repo)}", reply)
-        except SourceError:
-            if kept and not fresh:
-                return kept, False
-            raise
+        except SourceError as error:
+            if not kept or fresh:
+                raise
+            _log.warning("an index could not be asked for again, its last good copy is used: %s", error)
+            return kept, False
         self._checked[url] = time.monotonic()
         if reply.status == 304 and kept:
             return kept, True

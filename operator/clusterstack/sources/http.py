@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 import time
 from pathlib import Path
@@ -12,6 +13,8 @@ from clusterstack.sources.client import HttpClient, Request, displayed, failure
 from clusterstack.sources.guard import Reach
 from clusterstack.sources.mirrors import Mirrors
 from clusterstack.sources.store import Store
+
+_log = logging.getLogger(__name__)
 
 _FRESH = 600.0
 # A version or a commit in the path: what such a URL names is not expected to change.
@@ -48,10 +51,11 @@ class FileSource:
             reply = await self._http.get(Request(actual, headers=headers, reach=reach, limit=max_bytes), keep=True)
             if reply.status != 200 and not (reply.status == 304 and kept):
                 raise failure(f"remote file {displayed(url)}", reply)
-        except SourceError:
-            if kept:
-                return kept
-            raise
+        except SourceError as error:
+            if not kept:
+                raise
+            _log.warning("a remote file could not be asked for again, its last good content is used: %s", error)
+            return kept
         self._checked[actual] = time.monotonic()
         if reply.status == 304 and kept:
             return kept

@@ -1,6 +1,6 @@
 """Logs: one line an event, as JSON for machines or as text for a terminal.
 
-A line says what happened; who it happened to is in the fields beside it (`extra={"stack": …, "layer": …, "object": …}`).
+A line says what happened; whom it happened to is in the fields beside it (`extra={"stack": …, "layer": …}`).
 Callers never pass the values of Secrets; credentials that slip into a message with a URL or a header are masked here.
 """
 
@@ -28,7 +28,7 @@ def logger(name: str) -> logging.Logger:
     return logging.getLogger(name)
 
 
-def configure(level: str | int = "info", json: bool = True, *, stream: TextIO | None = None) -> None:  # noqa: A002
+def configure(level: str | int = "info", json: bool = True, *, stream: TextIO | None = None) -> None:
     """Send everything from `level` on to `stream` (stderr), replacing what was configured before.
 
     Raises ValueError for a level that does not exist.

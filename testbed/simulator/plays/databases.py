@@ -46,12 +46,18 @@ async def _children(scene: Scene) -> None:
     await _secret(
         scene, f"{scene.name}-cluster-cert", {"ca.crt": pair.ca.decode(), "tls.crt": pair.certificate.decode()}
     )
-    for user in scene.spec.get("users") or [{"name": scene.name, "databases": [scene.name]}]:
+    for user in _users(scene):
         await _secret(scene, f"{scene.name}-pguser-{user['name']}", _login(scene, user))
     selector = {"postgres-operator.crunchydata.com/cluster": scene.name}
     for suffix in ("ha", "replicas", "pgbouncer"):
         await scene.service(f"{scene.name}-{suffix}", 5432, selector=selector)
     await scene.service(f"{scene.name}-primary", 5432, clusterIP="None")
+
+
+def _users(scene: Scene) -> list[Obj]:
+    """Those of the spec, and one called as the namespace: static charts cannot name the user after the application."""
+    named: list[Obj] = scene.spec.get("users") or []
+    return [*named, {"name": scene.namespace}] if all(user["name"] != scene.namespace for user in named) else named
 
 
 def _login(scene: Scene, user: Obj) -> dict[str, str]:

@@ -13,10 +13,10 @@ from testbed.simulator.objects import Obj, get, now
 from testbed.simulator.operators import EXTERNAL_SECRETS
 from testbed.simulator.play import Play, steps
 from testbed.simulator.scene import Scene, is_true
+from testbed.simulator.templates import render
 
 STORES = "secretstores.external-secrets.io"
 CLUSTER_STORES = "clustersecretstores.external-secrets.io"
-_VARIABLE = re.compile(r"\{\{-?\s*\.(\w+)[^}]*\}\}")
 
 
 async def _external_secret(scene: Scene) -> None:
@@ -68,7 +68,7 @@ def _content(scene: Scene) -> dict[str, str]:
     template = get(scene.spec, "target", "template", "data")
     if not template:
         return fetched
-    made = {name: _VARIABLE.sub(lambda match: fetched.get(match[1], ""), text) for name, text in template.items()}
+    made = {name: render(text, fetched) for name, text in template.items()}
     merged = get(scene.spec, "target", "template", "mergePolicy") == "Merge"
     return {**fetched, **made} if merged else made
 

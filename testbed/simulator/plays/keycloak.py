@@ -29,9 +29,9 @@ def _status(scene: Scene, *, ready: bool, message: str) -> Status:
         "observedGeneration": observed,
         "instances": int(scene.spec.get("instances", 1)),
         "conditions": [
-            condition("Ready", ready, message=message, observedGeneration=observed),
-            condition("HasErrors", False, observedGeneration=observed),
-            condition("RollingUpdate", False, observedGeneration=observed),
+            {**_plain("Ready", status=ready, message=message), "observedGeneration": observed},
+            {**_plain("HasErrors", status=False), "observedGeneration": observed},
+            {**_plain("RollingUpdate", status=False), "observedGeneration": observed},
         ],
     }
 

@@ -37,10 +37,10 @@ def _free(scene: Scene) -> str | None:
 def _pooled(scene: Scene) -> Iterator[str]:
     for pool in scene.store.all(POOLS):
         for entry in get(pool, "spec", "addresses") or ():
-            yield from _addresses(entry)
+            yield from addresses(entry)
 
 
-def _addresses(entry: str) -> Iterator[str]:
+def addresses(entry: str) -> Iterator[str]:
     """`10.0.0.1-10.0.0.9` or `10.0.0.0/24`."""
     if "-" not in entry:
         yield from (str(address) for address in ipaddress.ip_network(entry, strict=False))

@@ -39,7 +39,7 @@ class Backends:
         self._stage = stage
         self._catalogue = catalogue
         self._rotator = Rotator(stage, tasks)
-        self._injector = Injector(stage)
+        self._injector = Injector(stage, catalogue)
         self._listeners = Listeners()
         self._wanted: dict[tuple[Target, int], Wanted] = {}
         self._apis: dict[Target, list[Api]] = {}

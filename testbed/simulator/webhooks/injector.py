@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from testbed.simulator import builtin
+from testbed.simulator.catalogue import Catalogue
 from testbed.simulator.certs import KeyPair, encode
 from testbed.simulator.client import ApiError
 from testbed.simulator.objects import Obj, Resource
@@ -33,8 +34,9 @@ _RULES: Mapping[str, list[Obj]] = {
 
 
 class Injector:
-    def __init__(self, stage: Stage) -> None:
+    def __init__(self, stage: Stage, catalogue: Catalogue) -> None:
         self._stage = stage
+        self._catalogue = catalogue
 
     async def inject(self, calls: list[Reference], invented: Mapping[Target, KeyPair]) -> None:
         """Brings every caBundle up to date. `invented`: authorities of Services that nobody else sees to."""
@@ -79,3 +81,5 @@ class Injector:
             self._stage.journal.write("error", subject, message=str(error))
             return
         self._stage.journal.write("injected", written)
+        if resource == builtin.CRDS:
+            self._catalogue.take(written)

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from clusterstack.helm.hooks import Do, HookStep, after_failure, after_success, failed, plan
+from clusterstack.helm.hooks import Do, HookStep, after_failure, after_success, completes, failed, plan
 from clusterstack.helm.record import Hook, LastRun, Phase, Release, Status, begin, with_run
 
 
@@ -40,7 +40,7 @@ def test_a_hook_is_deleted_before_it_is_created_unless_told_otherwise() -> None:
     assert told(plan(hooks, "pre-install")) == [
         "Delete default", "Create default", "Await default",
         "Create keep", "Await keep",
-        "Delete role", "Create role",
+        "Delete role", "Create role", "Await role",
     ]  # fmt: skip
 
 
@@ -61,8 +61,22 @@ def test_a_hook_of_unknown_state_starts_anew(phase: Phase) -> None:
     assert told(plan([ran(hook("a"), phase)], "pre-install")) == ["Delete a", "Create a", "Await a"]
 
 
-def test_a_running_hook_that_never_completes_is_created_again() -> None:
-    assert told(plan([ran(hook("a", "Role"), Phase.RUNNING)], "pre-install")) == ["Delete a", "Create a"]
+def test_planning_again_after_each_step_ends() -> None:
+    release = Release("r", "ns", 1, Status.PENDING_INSTALL, hooks=(hook("role", "Role"), hook("job")))
+    done = []
+    while steps := plan(release.hooks, "pre-install"):
+        step = next(step for step in steps if step.do is not Do.DELETE)
+        phase = Phase.RUNNING if step.do is Do.CREATE else Phase.SUCCEEDED
+        release = with_run(release, step.index, LastRun(phase, "2026-01-01T00:00:00Z"))
+        done.append(f"{step.do} {step.hook.name}")
+    assert done == ["Create job", "Await job", "Create role", "Await role"]
+
+
+@pytest.mark.parametrize(
+    ("kind", "expected"), [("Job", True), ("Pod", True), ("CustomResourceDefinition", True), ("Role", False)]
+)
+def test_only_what_can_complete_is_waited_for(kind: str, expected: bool) -> None:
+    assert completes(hook("a", kind)) is expected
 
 
 def test_nothing_is_planned_past_a_failed_hook() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from clusterstack.kube.facts import Bus
@@ -87,6 +87,7 @@ async def test_a_forgotten_number_wakes_rather_than_sleeps() -> None:
     assert not bus.changed_since("a", bus.now)
 
 
+@settings(deadline=None)
 @given(STEPS, st.integers(1, 4))
 def test_a_reader_that_looks_then_waits_sees_every_last_change(steps: list[tuple[str, str]], capacity: int) -> None:
     """Whatever the order of looks, waits and changes, the reader ends up knowing the newest value of every key."""

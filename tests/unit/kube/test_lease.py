@@ -149,8 +149,7 @@ def test_a_holder_cut_off_stops_before_anyone_else_may_start() -> None:
     run(scenario())
 
 
-@pytest.mark.parametrize("seconds", [3600.0])
-def test_a_renewal_that_hangs_does_not_outlast_the_deadline(seconds: float) -> None:
+def test_a_renewal_that_hangs_does_not_outlast_the_deadline() -> None:
     async def scenario() -> None:
         server = Server()
         client = server.client()
@@ -160,7 +159,7 @@ def test_a_renewal_that_hangs_does_not_outlast_the_deadline(seconds: float) -> N
             began = asyncio.get_running_loop().time()
             with pytest.raises(LeaseLost):
                 await held.lost()
-            assert asyncio.get_running_loop().time() - began <= 10
+            assert asyncio.get_running_loop().time() - began <= 10.01
 
     run(scenario())
 
@@ -258,10 +257,11 @@ def test_the_holder_is_patient_while_the_server_is_away_at_the_start() -> None:
     run(scenario())
 
 
-def test_two_processes_never_both_pass_the_check(seed: int = 0) -> None:
+@pytest.mark.parametrize("offset", [0.0, 1.7, 5.1, 8.5, 11.9])
+def test_two_processes_never_both_pass_the_check(offset: float) -> None:
     """Cuts and pauses at many offsets: at no moment do both hold it."""
 
-    async def scenario(offset: float) -> None:
+    async def scenario() -> None:
         server = Server()
         clients = [server.client(), server.client()]
         holders = [lease(client, name) for client, name in zip(clients, "ab", strict=True)]
@@ -282,13 +282,16 @@ def test_two_processes_never_both_pass_the_check(seed: int = 0) -> None:
             return True
 
         tasks = [asyncio.create_task(live(held)) for held in holders]
-        for step in range(600):
+        seen: set[str] = set()
+        for step in range(3000):
             await asyncio.sleep(0.1)
             clients[0].cut = offset <= step / 10 % 30 < offset + 17
             clients[1].hang = offset <= (step / 10 + 13) % 40 < offset + 9
-            assert sum(passes(held) for held in holders) <= 1
+            passing = [held.identity for held in holders if passes(held)]
+            assert len(passing) <= 1
+            seen.update(passing)
+        assert seen == {"a", "b"}  # it did change hands
         for task in tasks:
             task.cancel()
 
-    for offset in range(12):
-        run(scenario(offset * 1.7))
+    run(scenario())

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from clusterstack.kube.slots import Slots
@@ -105,6 +105,7 @@ async def test_slots_never_shrink_to_nothing() -> None:
     assert slots.limit == 1
 
 
+@settings(deadline=None)
 @given(
     st.lists(
         st.tuples(st.sampled_from("abc"), st.booleans(), st.integers(0, 3), st.one_of(st.none(), st.integers(0, 4))),

@@ -398,3 +398,20 @@ async def test_large_numbers_keep_their_digits(pool: RendererPool, tmp_path: Pat
     spec = rendered.objects[0]["spec"]
     assert (spec["big"], spec["mega"], spec["part"], spec["text"]) == (9007199254740993, 1000000, 0.5, "010")
     assert isinstance(spec["mega"], int)
+
+
+async def test_a_render_sees_one_state_of_what_it_looks_up(pool: RendererPool, tmp_path: Path) -> None:
+    call = '{{ $x := lookup "v1" "Secret" "space" "s" }}{{ $_ := set $x "seen" "yes" }}'
+    text = 'apiVersion: v1\nkind: X\nmetadata: {name: x}\nspec: {kind: {{ (lookup "v1" "Secret" "space" "s").kind }}}\n'
+    cluster = Cluster({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "s"}})
+    rendered = await pool.helm(request(chart_of(tmp_path, a=call, b=call, c=text)), lookup=cluster)
+    assert rendered.objects[0]["spec"] == {"kind": "Secret"}
+    assert cluster.asked == [("v1", "Secret", "space", "s")]
+
+
+@pytest.mark.parametrize("schema", ['{"$ref": "#"}', '{"$ref": "#/definitions/absent"}', "[]", "not JSON"])
+async def test_a_schema_that_cannot_be_used_rejects_the_values(pool: RendererPool, tmp_path: Path, schema: str) -> None:
+    files = {"c/Chart.yaml": "apiVersion: v2\nname: c\nversion: 1.0.0\n", "c/values.schema.json": schema}
+    with pytest.raises(RenderError, match="chart c") as caught:
+        await pool.helm(request(archive(tmp_path / "c.tgz", files), a=1), lookup=Cluster())
+    assert caught.value.reason == "ValuesRejected"

@@ -76,9 +76,9 @@ async def test_a_render_past_its_time_is_ended_and_the_next_one_works(renderer: 
 
 
 async def test_a_render_past_its_memory_is_ended_and_the_next_one_works(renderer: Path, tmp_path: Path) -> None:
-    pool = RendererPool(renderer, size=1, memory_mib=256)
-    greedy = '{{ $x := repeat 100000000 "x" }}{{ $y := repeat 9 $x }}' + ENDLESS
-    with pytest.raises(RenderError, match="more than 256 MiB") as caught:
+    pool = RendererPool(renderer, size=1, memory_mib=128)
+    greedy = '{{ $x := repeat 150000000 "x" }}' + ENDLESS
+    with pytest.raises(RenderError, match="more than 128 MiB") as caught:
         await pool.helm(chart(tmp_path / "greedy", greedy), lookup=Paused())
     assert caught.value.reason == "RenderMemoryExceeded"
     assert (await pool.helm(chart(tmp_path / "good", ""), lookup=Paused())).name == "c"
@@ -89,6 +89,17 @@ async def test_endless_recursion_ends_one_render_only(pool: RendererPool, tmp_pa
     recursive = '{{ define "r" }}{{ include "r" . }}{{ end }}{{ include "r" . }}'
     with pytest.raises(RenderError, match="nested reference"):
         await pool.helm(chart(tmp_path / "recursive", recursive), lookup=Paused())
+    assert (await pool.helm(chart(tmp_path / "good", ""), lookup=Paused())).name == "c"
+
+
+async def test_a_result_past_the_line_limit_is_refused_and_the_next_one_works(
+    pool: RendererPool, tmp_path: Path
+) -> None:
+    large = chart(tmp_path / "large", "")
+    (tmp_path / "large/templates/NOTES.txt").write_text('{{ repeat 70000000 "x" }}')
+    with pytest.raises(RenderError, match=r"66 MiB; the limit is 64") as caught:
+        await pool.helm(large, lookup=Paused())
+    assert caught.value.reason == "RenderTooLarge"
     assert (await pool.helm(chart(tmp_path / "good", ""), lookup=Paused())).name == "c"
 
 
@@ -224,3 +235,12 @@ async def test_a_program_that_is_no_renderer_fails_the_call(tmp_path: Path) -> N
         with pytest.raises(RenderError, match=message):
             await pool.helm(chart(tmp_path, ""), lookup=Paused())
         await pool.close()
+
+
+async def test_a_renderer_can_open_no_socket_and_start_no_program(pool: RendererPool, tmp_path: Path) -> None:
+    pid = await pid_of(pool, chart(tmp_path, ""))
+    status = dict(
+        line.split(":\t", 1) for line in Path(f"/proc/{pid}/status").read_text().splitlines() if ":\t" in line
+    )
+    assert (status["Seccomp"], status["NoNewPrivs"]) == ("2", "1")
+    assert not any(entry.startswith(b"PATH=") for entry in Path(f"/proc/{pid}/environ").read_bytes().split(b"\0"))

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import gzip
 import hashlib
 import io
 import os
 import subprocess
 import tarfile
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -17,13 +18,15 @@ from aiohttp import web
 
 from clusterstack.sources.fetcher import Fetcher
 
+Page = Callable[[web.Request, bytes], web.StreamResponse]
+
 
 @dataclass
 class Site:
     """A web server on loopback: `pages` by path, and what was asked of it."""
 
     url: str = ""
-    pages: dict[str, bytes | Callable[[web.Request], web.StreamResponse]] = field(default_factory=dict)
+    pages: dict[str, bytes | Page] = field(default_factory=dict)
     requests: list[web.Request] = field(default_factory=list)
 
     @property
@@ -40,7 +43,7 @@ class Site:
         if page is None:
             return web.Response(status=404, text="no such page")
         if callable(page):
-            return page(request)
+            return await asyncio.to_thread(page, request, await request.read())
         etag = f'"{hashlib.sha256(page).hexdigest()}"'
         if request.headers.get("If-None-Match") == etag:
             return web.Response(status=304, headers={"ETag": etag})
@@ -51,9 +54,9 @@ async def serve() -> tuple[Site, web.AppRunner]:
     site = Site()
     app = web.Application()
     app.router.add_route("*", "/{path:.*}", site.handle)
-    runner = web.AppRunner(app)
+    runner = web.AppRunner(app, shutdown_timeout=0.1)
     await runner.setup()
-    listener = web.TCPSite(runner, "127.0.0.1", 0, shutdown_timeout=0.1)
+    listener = web.TCPSite(runner, "127.0.0.1", 0)
     await listener.start()
     host, port = runner.addresses[0][:2]
     site.url = f"http://{host}:{port}"
@@ -97,10 +100,12 @@ class Repository:
         environment = {"PATH": os.environ["PATH"], "HOME": str(self.path), "GIT_CONFIG_NOSYSTEM": "1"}
         for role in ("AUTHOR", "COMMITTER"):
             environment |= {f"GIT_{role}_NAME": "someone", f"GIT_{role}_EMAIL": "someone@example.invalid"}
-        done = subprocess.run(["git", *arguments], cwd=self.path, env=environment, check=True, capture_output=True, text=True)
+        done = subprocess.run(
+            ["git", *arguments], cwd=self.path, env=environment, check=True, capture_output=True, text=True
+        )
         return done.stdout.strip()
 
-    def commit(self, files: dict[str, str | None], message: str = "change") -> str:
+    def commit(self, files: Mapping[str, str | None], message: str = "change") -> str:
         """Write (or with None remove) files, commit, and return the commit's hash."""
         for name, text in files.items():
             path = self.path / name
@@ -119,7 +124,7 @@ def repository(tmp_path: Path) -> Repository:
     return Repository(tmp_path / "upstream")
 
 
-def tgz(files: dict[str, bytes | str], *, more: tuple[tuple[tarfile.TarInfo, bytes], ...] = ()) -> bytes:
+def tgz(files: Mapping[str, bytes | str], *, more: tuple[tuple[tarfile.TarInfo, bytes], ...] = ()) -> bytes:
     """A reproducible .tar.gz of files, and of whatever entries are given in full."""
     raw = io.BytesIO()
     with tarfile.open(fileobj=raw, mode="w", format=tarfile.PAX_FORMAT) as tar:

@@ -29,7 +29,9 @@ def test_link_local_and_metadata_addresses_are_never_fetched_from(url: str) -> N
         assert caught.value.reason == "FetchRefused"
 
 
-@pytest.mark.parametrize("url", ["http://127.0.0.1:80/", "http://10.0.0.1/", "http://localhost/", "http://[::1]/", "http://192.168.1.1/"])
+@pytest.mark.parametrize(
+    "url", ["http://127.0.0.1:80/", "http://10.0.0.1/", "http://localhost/", "http://[::1]/", "http://192.168.1.1/"]
+)
 def test_private_addresses_are_fetched_from_when_named_but_not_redirected_to(url: str) -> None:
     check_url(url)
     with pytest.raises(SourceError, match="may not be fetched from"):
@@ -41,7 +43,10 @@ def test_ordinary_hosts_pass() -> None:
     check_url("https://1.1.1.1/", redirected=True)
 
 
-@pytest.mark.parametrize(("host", "loopback"), [("127.0.0.1", True), ("localhost", True), ("::1", True), ("10.0.0.1", False), ("a.example", False)])
+@pytest.mark.parametrize(
+    ("host", "loopback"),
+    [("127.0.0.1", True), ("localhost", True), ("::1", True), ("10.0.0.1", False), ("a.example", False)],
+)
 def test_loopback_is_told_by_the_name_alone(host: str, loopback: bool) -> None:
     assert is_loopback(host) is loopback
 
@@ -71,5 +76,5 @@ async def test_a_name_leads_only_to_addresses_within_reach(
     if allowed:
         assert [one["host"] for one in await resolver.resolve("inner.example", 443)] == allowed
     else:
-        with pytest.raises(SourceError, match="inner.example is at"):
+        with pytest.raises(SourceError, match=r"inner\.example is at"):
             await resolver.resolve("inner.example", 443)

@@ -2,11 +2,21 @@
 
 from clusterstack.core.health.judge import ANNOTATION, child_query, judge, related_refs, vanished
 from clusterstack.core.health.rules import Level, RuleSet
-from clusterstack.core.health.verdict import GRACE, ChildQuery, Context, Policy, State, Verdict, one_line
+from clusterstack.core.health.verdict import (
+    GRACE,
+    MESSAGE_LENGTH,
+    ChildQuery,
+    Context,
+    Policy,
+    State,
+    Verdict,
+    one_line,
+)
 
 __all__ = [
     "ANNOTATION",
     "GRACE",
+    "MESSAGE_LENGTH",
     "ChildQuery",
     "Context",
     "Level",

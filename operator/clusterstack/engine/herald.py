@@ -1,0 +1,30 @@
+"""Tells the outside what happens: Events on transitions, metrics on every change."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from clusterstack.api.status import Phase
+from clusterstack.core.objects import Manifest
+from clusterstack.engine.layer import Layer
+from clusterstack.engine.view import layer_view
+from clusterstack.kube.events import EventRecorder
+from clusterstack.telemetry.metrics import Metrics
+
+
+class Herald:
+    """The one listener of publishers and layers."""
+
+    def __init__(self, recorder: EventRecorder, metrics: Metrics) -> None:
+        self._recorder, self._metrics = recorder, metrics
+
+    def announce(self, regarding: Manifest, phase: str, message: str) -> None:
+        """A phase has changed and is published: an Event, a warning only for failures."""
+        prefix = "Layer" if regarding["kind"] == "StackLayer" else "Stack"
+        kind: Literal["Warning", "Normal"] = "Warning" if phase == Phase.FAILED else "Normal"
+        self._recorder.record(regarding, kind=kind, reason=f"{prefix}{phase}", message=message or phase)
+
+    def observe(self, stack: str, layer: Layer) -> None:
+        """A layer has changed."""
+        if layer.content is not None:
+            self._metrics.layer(stack, layer_view(layer, layer.assess()))
