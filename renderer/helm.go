@@ -9,7 +9,6 @@ import (
 	"os"
 	"path"
 	"path/filepath"
-	"regexp"
 	"strings"
 	"text/template"
 
@@ -376,6 +375,3 @@ func chartMetadata(_ *session, line []byte) (map[string]any, error) {
 		"crds": len(loaded.CRDObjects()),
 	}, nil
 }
-
-// quotedValue is where the schema library prints a value, which may come from a Secret.
-var quotedValue = regexp.MustCompile(`'(?:[^'\\]|\\.)*' (does not match pattern|is not valid|is not)`)

@@ -3,12 +3,16 @@ package main
 import (
 	"bytes"
 	"encoding/json"
+	"regexp"
 	"strings"
 
 	"helm.sh/helm/v4/pkg/chart/common"
 	commonutil "helm.sh/helm/v4/pkg/chart/common/util"
 	chart "helm.sh/helm/v4/pkg/chart/v2"
 )
+
+// quotedValue is where the schema library prints a value, which may come from a Secret.
+var quotedValue = regexp.MustCompile(`'(?:[^'\\]|\\.)*' (does not match pattern|is not valid|is not)`)
 
 // validateValues holds the values against the chart's schemas. What a schema refers to elsewhere (a URL, a
 // local file) is not fetched: there anything is accepted, and a warning says so.

@@ -17,13 +17,14 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from testbed import tools
 from testbed.controlplane import Access, Cluster, ControlPlane
-from testbed.processes import ProcessError
+from testbed.processes import ProcessError, ProcessGroup
 from testbed.tools import BuildError
 
 _ROOT = Path(__file__).resolve().parent.parent
@@ -37,18 +38,28 @@ class KeeperError(RuntimeError):
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """What a kept control plane is started with. `simulator`: None for none, else further arguments for it."""
+    """What a kept control plane is started with. `simulator`: None for none, else further arguments for it.
+
+    `manifests` are applied once it is up, then `programs` are started, a file of what `write_programs` wrote. With
+    `kubeconfig` there is no control plane to start: the programs run beside a cluster that somebody else keeps.
+    """
 
     nodes: int = 1
     webhooks: bool = True
     seed: int = 0
     simulator: tuple[str, ...] | None = None
     until_unused: bool = False
+    manifests: tuple[Path, ...] = ()
+    programs: Path | None = None
+    kubeconfig: Path | None = None
 
     def to_arguments(self) -> list[str]:
         flags = ["--nodes", str(self.nodes), "--seed", str(self.seed)]
         flags += [] if self.webhooks else ["--no-webhooks"]
         flags += ["--until-unused"] if self.until_unused else []
+        flags += [part for path in self.manifests for part in ("--apply", str(path))]
+        flags += ["--programs", str(self.programs)] if self.programs else []
+        flags += ["--kubeconfig", str(self.kubeconfig)] if self.kubeconfig else []
         return flags if self.simulator is None else [*flags, "--simulator", *self.simulator]
 
 
@@ -65,6 +76,27 @@ class State:
     def to_json(self) -> dict[str, Any]:
         data: dict[str, Any] = {name: getattr(self, name) for name in self.__slots__}
         return {**data, "access": self.access.to_json()}
+
+
+@dataclass(frozen=True, slots=True)
+class Program:
+    """Something that runs beside a kept control plane and ends with it; it sees `env` only, beside PATH and HOME."""
+
+    name: str
+    argv: tuple[str, ...]
+    env: dict[str, str] = field(default_factory=dict)
+
+
+def write_programs(path: Path, programs: Sequence[Program]) -> Path:
+    """A file for `Options.programs`."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps([{"name": p.name, "argv": p.argv, "env": p.env} for p in programs]))
+    return path
+
+
+def kubeconfig(folder: Path) -> Path:
+    """Where the administrator's kubeconfig of a control plane kept in `folder` is, or will be."""
+    return folder / "plane" / "admin.kubeconfig"
 
 
 def state(folder: Path) -> State | None:
@@ -172,27 +204,66 @@ def _detach(log: Path) -> None:
 def _keep(folder: Path, options: Options) -> None:
     workdir = folder / "plane"
     shutil.rmtree(workdir, ignore_errors=True)
+    if options.kubeconfig is not None:
+        _keep_beside(folder, options, options.kubeconfig)
+        return
     with ControlPlane() as plane:
         plane.start(workdir=workdir, nodes=options.nodes, webhooks=options.webhooks)
         journal = ""
         if options.simulator is not None:
             journal = str(plane.run_simulator(seed=options.seed, arguments=options.simulator))
-        found = State(os.getpid(), plane.access, plane.pids(), plane.start_seconds, journal)
-        draft = folder / "state.json.new"
-        draft.touch(mode=0o600)
-        draft.write_text(json.dumps(found.to_json()))
-        draft.rename(folder / "state.json")
+        _apply(plane.kubeconfig, options.manifests)
+        for program in _programs(options.programs):
+            plane.run(program.name, program.argv, env=program.env)
+        _tell(folder, State(os.getpid(), plane.access, plane.pids(), plane.start_seconds, journal))
         if options.until_unused:
             with _locked(folder / "users", fcntl.LOCK_EX):
                 (folder / "state.json").unlink()
                 plane.stop()
         else:
-            _watch(plane)
+            _watch(plane.check)
 
 
-def _watch(plane: ControlPlane) -> None:
+def _keep_beside(folder: Path, options: Options, kubeconfig: Path) -> None:
+    group = ProcessGroup(folder / "plane" / "logs")
+    try:
+        _apply(kubeconfig, options.manifests)
+        for program in _programs(options.programs):
+            group.start(program.name, program.argv, env=program.env)
+        access = Access(
+            url="", token="", ca=Path(), kubeconfig=kubeconfig, audit_log=Path(), service_range="", webhooks=True
+        )
+        _tell(folder, State(os.getpid(), access, group.pids()))
+        _watch(group.check)
+    finally:
+        for name in group.running():
+            group.stop(name, grace=15.0)
+        group.close()
+
+
+def _apply(kubeconfig: Path, manifests: Sequence[Path]) -> None:
+    for path in manifests:
+        command = [str(tools.binary("kubectl")), "--kubeconfig", str(kubeconfig), "apply", "--server-side"]
+        done = subprocess.run([*command, "-f", str(path)], check=False, capture_output=True, text=True)
+        if done.returncode:
+            raise ProcessError(f"{path} could not be applied: {done.stderr.strip()}")
+
+
+def _programs(path: Path | None) -> list[Program]:
+    found = json.loads(path.read_text()) if path is not None else []
+    return [Program(one["name"], tuple(one["argv"]), one["env"]) for one in found]
+
+
+def _tell(folder: Path, found: State) -> None:
+    draft = folder / "state.json.new"
+    draft.touch(mode=0o600)
+    draft.write_text(json.dumps(found.to_json()))
+    draft.rename(folder / "state.json")
+
+
+def _watch(check: Callable[[], None]) -> None:
     while True:
-        plane.check()
+        check()
         time.sleep(1.0)
 
 
@@ -201,9 +272,15 @@ def _parse(argv: Sequence[str] | None) -> tuple[Path, Options]:
     parser.add_argument("--dir", type=Path, required=True)
     add_options(parser)
     parser.add_argument("--until-unused", action="store_true", help="end when nobody holds a lock on DIR/users")
+    parser.add_argument("--apply", type=Path, action="append", default=[], help="manifests to apply once it is up")
+    parser.add_argument("--programs", type=Path, help="JSON file of programs to run beside it")
+    parser.add_argument("--kubeconfig", type=Path, help="start no control plane: keep the programs beside this cluster")
     args = parser.parse_args(argv)
     args.dir.mkdir(parents=True, exist_ok=True)
-    return args.dir.resolve(), to_options(args, until_unused=args.until_unused)
+    options = to_options(args, until_unused=args.until_unused)
+    return args.dir.resolve(), replace(
+        options, manifests=tuple(args.apply), programs=args.programs, kubeconfig=args.kubeconfig
+    )
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:

@@ -10,6 +10,7 @@ import os
 import signal
 import sys
 from collections.abc import AsyncIterator
+from functools import partial
 
 from clusterstack import __version__
 from clusterstack.api.spec import ClusterStack
@@ -36,6 +37,7 @@ from clusterstack.shell.watcher import Watcher
 from clusterstack.sources.fetcher import Fetcher, Mirrors
 from clusterstack.telemetry.http import Health, HttpServer
 from clusterstack.telemetry.logs import configure, logger
+from clusterstack.telemetry.memory import settle, trim_for_ever
 from clusterstack.telemetry.metrics import Metrics
 
 LOG = logger(__name__)
@@ -46,6 +48,7 @@ FIRST_CONTACT_PAUSE = 2.0
 def run(settings: Settings) -> int:
     """Run the operator until a signal ends it; the process's exit code: 0 after a signal, 1 when it could not go on."""
     configure(settings.log_level, settings.log_json)
+    settle()
     return asyncio.run(_main(settings))
 
 
@@ -117,22 +120,24 @@ async def _serve(settings: Settings, client: KubeClient, lease: Lease | None, me
             supervisor = Supervisor(
                 cluster,
                 LoopClock(),
-                make=await _contexts(settings, cluster, fetcher, renderers),
+                make=await _contexts(settings, cluster, fetcher, renderers, herald),
                 announce=herald.announce,
                 observe=herald.observe,
                 forget=metrics.forget_stack,
+                selector=settings.selector,
             )
-            await _run(settings, supervisor, recorder, lease, metrics, health)
+            await _run(settings, supervisor=supervisor, recorder=recorder, lease=lease, metrics=metrics, health=health)
         finally:
             await asyncio.shield(recorder.flush())
             await renderers.close()
             await fetcher.close()
 
 
-async def _contexts(settings: Settings, cluster: KubeCluster, fetcher: Fetcher, renderers: RendererPool) -> MakeContext:
+async def _contexts(
+    settings: Settings, cluster: KubeCluster, fetcher: Fetcher, renderers: RendererPool, herald: Herald
+) -> MakeContext:
     identity = await installation(cluster, settings.namespace)
     rules, clock = RuleSet.bundled(), LoopClock()
-    gc.set_threshold(50_000, 20, 100)  # a full collection over large caches stops the loop
     gc.freeze()
 
     def make(name: str, stack: ClusterStack | None) -> Context:
@@ -150,6 +155,7 @@ async def _contexts(settings: Settings, cluster: KubeCluster, fetcher: Fetcher, 
             fetcher=fetcher.with_mirrors(mirrors),
             rules=rules,
             account=account,
+            tell=partial(herald.tell, name),
         )
 
     return make
@@ -157,6 +163,7 @@ async def _contexts(settings: Settings, cluster: KubeCluster, fetcher: Fetcher, 
 
 async def _run(
     settings: Settings,
+    *,
     supervisor: Supervisor,
     recorder: EventRecorder,
     lease: Lease | None,
@@ -179,6 +186,7 @@ async def _run(
                 tasks.create_task(lease.lost())
             tasks.create_task(recorder.run())
             tasks.create_task(metrics.watch_loop())
+            tasks.create_task(trim_for_ever())
             tasks.create_task(supervisor.run())
     finally:
         await asyncio.shield(watcher.stop())

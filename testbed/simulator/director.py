@@ -67,10 +67,12 @@ class Director:
 
     def _begin(self, key: tuple[str, int], play: Play, resource: Resource, obj: Obj, *, was_healthy: bool) -> None:
         scene = Scene(self._stage, resource, obj, play.operator, dict(play.failure))
-        scene.was_healthy = was_healthy
+        scene.was_healthy, scene.informational = was_healthy, play.informational
         operator = play.operator.name if play.operator else ""
         if not play.quiet:
             self._stage.journal.write("seen", obj, delay=scene.delay, controller=operator, mode=scene.mode)
+        if play.informational and not was_healthy:
+            self._stage.journal.write("healthy", obj, sent="", waited=0.0)
         task = self._tasks.create_task(self._perform(play, scene))
         self._running[key] = _Running(scene, task, _generation(obj))
 

@@ -18,13 +18,13 @@ class Operator:
     name: str
     deployments: tuple[str, ...]
 
-    def missing(self, store: Store) -> tuple[str, str] | None:
-        """The namespace (empty if unknown) and name of a Deployment that is not Available yet; None if all are."""
-        for wanted in self.deployments:
-            found = [obj for obj in store.all(builtin.DEPLOYMENTS.name) if _is(obj, wanted)]
-            if not any(is_available(obj) for obj in found):
-                return (found[0]["metadata"]["namespace"], found[0]["metadata"]["name"]) if found else ("", wanted)
-        return None
+    def up(self, store: Store, wanted: str) -> Obj | None:
+        """The Available Deployment of that name, if there is one."""
+        found = (obj for obj in store.all(builtin.DEPLOYMENTS.name) if _is(obj, wanted))
+        return next((obj for obj in found if is_available(obj)), None)
+
+    def is_up(self, store: Store) -> bool:
+        return all(self.up(store, wanted) is not None for wanted in self.deployments)
 
 
 CERT_MANAGER = Operator("cert-manager", ("cert-manager", "cert-manager-webhook"))

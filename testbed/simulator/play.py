@@ -20,6 +20,8 @@ class Play:
     """`resource` is the CRD's name; `failure` the status of an object that is to be played failed.
 
     `applies` picks the objects that are played; a `quiet` play leaves no trace of itself in the journal.
+    An `informational` status says nothing about health until it tells of a failure: such an object is healthy as soon
+    as it is there, and the journal calls the status `noted`.
     """
 
     resource: str
@@ -28,6 +30,7 @@ class Play:
     failure: Mapping[str, Any] = field(default_factory=lambda: ready(False, "SimulatedFailure", "played broken"))
     applies: Callable[[Obj], bool] = lambda _: True
     quiet: bool = False
+    informational: bool = False
 
 
 def steps(*statuses: MakeStatus | Status, then: Run | None = None) -> Run:

@@ -56,6 +56,8 @@ class Scene:
         factor = 10.0 if self.mode == "slow" else 1.0
         self.delay = stage.dice.seconds(resource.kind, self.namespace, self.name) * factor
         self.was_healthy = False
+        self.informational = False
+        self.waited = 0.0
 
     @property
     def generation(self) -> int:
@@ -71,26 +73,29 @@ class Scene:
             await asyncio.Event().wait()
         if self._operator is not None and not self.stage.ungated:
             operator = self._operator
-            missing = operator.missing(self.store)
-            await self.until(
-                (builtin.DEPLOYMENTS.name,),
-                lambda: operator.missing(self.store) is None,
-                what=("Deployment", *(missing or ("", ""))),
-            )
+            for wanted in operator.deployments:
+                up = await self.store.until((builtin.DEPLOYMENTS.name,), lambda: operator.up(self.store, wanted))  # noqa: B023
+                self._note_need("Deployment", up["metadata"]["namespace"], up["metadata"]["name"])
 
     async def wait(self, share: float = 1.0) -> None:
         """Lets `share` of the object's delay pass."""
         await asyncio.sleep(self.delay * share)
+        self.waited += self.delay * share
 
     async def until(
-        self, resources: Iterable[str], question: Callable[[], T | None], *, what: tuple[str, str, str]
+        self,
+        resources: Iterable[str],
+        question: Callable[[], T | None],
+        *,
+        what: tuple[str, str, str],
+        begun: bool = False,
     ) -> T:
-        """Waits for the cluster; `what` (kind, namespace, name) is what the journal says it waited for."""
-        if answer := question():
-            return answer
+        """Waits for the cluster. `what` (kind, namespace, name) is what the journal says it waited for.
+
+        `begun`: only for that to be there and noticed by its controller, not for it to be healthy.
+        """
         answer = await self.store.until(resources, question)
-        waited_for = dict(zip(("kind", "namespace", "name"), what, strict=True))
-        self.stage.journal.write("unblocked", self.obj, waitedFor=waited_for)
+        self._note_need(*what, begun=begun)
         return answer
 
     async def secret(self, namespace: str, name: str) -> Obj:
@@ -114,7 +119,8 @@ class Scene:
         if self.mode == "failed":
             await self._write(self._failure, "unhealthy")
             await asyncio.Event().wait()
-        await self._write(status, "healthy")
+        good = "noted" if self.informational else "healthy"
+        await self._write(status, good)
         if self.mode == "flap":
             await self.wait()
             await self._write(self._failure, "unhealthy")
@@ -124,7 +130,7 @@ class Scene:
 
     def note_healthy(self, obj: Obj | None = None, *, sent: str = "") -> None:
         """For objects that are healthy without a status of their own."""
-        self.stage.journal.write("healthy", obj or self.obj, sent=sent)
+        self.stage.journal.write("healthy", obj or self.obj, sent=sent, waited=self.waited)
         self.was_healthy = True
 
     async def annotate(self, annotations: Mapping[str, str]) -> None:
@@ -140,13 +146,19 @@ class Scene:
         if self.store.get(resource.name, meta.get("namespace", ""), meta["name"]) is not None:
             return
         if created := await self.stage.client.create(resource, child):
-            self.stage.journal.write("created", created)
+            by = {"kind": self.resource.kind, "namespace": self.namespace, "name": self.name}
+            self.stage.journal.write("created", created, by=by, waited=self.waited)
 
     async def service(self, name: str, *ports: int, **spec: object) -> None:
         """Creates a Service of the object's own."""
         entries = [{"name": f"port-{port}", "port": port} for port in ports]
         body = {"metadata": {"namespace": self.namespace, "name": name}, "spec": {"ports": entries, **spec}}
         await self.ensure(builtin.SERVICES, body)
+
+    def _note_need(self, kind: str, namespace: str, name: str, *, begun: bool = False) -> None:
+        needed = {"kind": kind, "namespace": namespace, "name": name}
+        more = {"begun": True} if begun else {}
+        self.stage.journal.write("unblocked", self.obj, waitedFor=needed, waited=self.waited, **more)
 
     async def _write(self, status: Status, state: str) -> None:
         current = self.obj.get("status") or {}
@@ -157,7 +169,7 @@ class Scene:
         if any(current.get(field) != value for field, value in wanted.items()):
             patch = {"metadata": {"uid": self.obj["metadata"]["uid"]}, "status": wanted}
             self.obj = await self._patch(patch)
-        self.stage.journal.write(state, self.obj, sent=sent)
+        self.stage.journal.write(state, self.obj, sent=sent, waited=self.waited)
 
     async def _patch(self, patch: Obj) -> Obj:
         client = self.stage.client

@@ -48,7 +48,7 @@ class World:
 
     async def until_gone(self, ref: ObjectRef) -> None:
         """Waits until the cache has dropped what nobody watches any more, which is told to nobody."""
-        while self.observer.get(ref) is not None:
+        while self.observer.get(ref) is not None:  # noqa: ASYNC110
             await asyncio.sleep(0)
 
     async def namespace(self, name: str) -> str:

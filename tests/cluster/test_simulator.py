@@ -128,7 +128,7 @@ def test_an_external_secret_becomes_a_secret_once_its_operator_and_store_are_up(
     entry = bed.simulator.wait_for("ExternalSecret", "login", secrets)
     assert entry["resourceVersion"] == found["metadata"]["resourceVersion"]
     unblocked = bed.simulator.wait_for("ExternalSecret", "login", secrets, state="unblocked")
-    assert unblocked["waitedFor"] == {"kind": "Deployment", "namespace": "", "name": "external-secrets"}
+    assert unblocked["waitedFor"] == {"kind": "Deployment", "namespace": secrets, "name": "external-secrets"}
 
 
 def test_a_secret_that_was_deleted_is_made_again(bed: Bed, secrets: str) -> None:
@@ -260,3 +260,34 @@ def test_a_workload_that_is_played_broken_comes_up_when_it_is_mended(bed: Bed, m
 def waiting(pod: dict[str, Any]) -> str:
     statuses = pod.get("status", {}).get("containerStatuses") or [{}]
     return str(statuses[0].get("state", {}).get("waiting", {}).get("reason", ""))
+
+
+def test_a_conversion_webhook_serves_other_versions_once_it_is_trusted(bed: Bed) -> None:
+    namespace = bed.namespace("converted")
+    bed.serve(namespace, "converter")
+    bed.deploy(namespace, "converter")
+    manifest = definition("conversion.example.com", "Gadget", "gadgets")
+    older = {**manifest["spec"]["versions"][0], "name": "v1alpha1", "storage": False}
+    manifest["spec"]["versions"].append(older)
+    client = {"service": {"namespace": namespace, "name": "converter", "path": "/convert"}}
+    webhook = {"clientConfig": client, "conversionReviewVersions": ["v1"]}
+    manifest["spec"]["conversion"] = {"strategy": "Webhook", "webhook": webhook}
+    define(bed, manifest)
+    bed.simulator.wait_for("CustomResourceDefinition", "gadgets.conversion.example.com", state="injected")
+
+    root = "/apis/conversion.example.com/{}/namespaces/" + namespace + "/gadgets"
+    head = {
+        "apiVersion": "conversion.example.com/v1",
+        "kind": "Gadget",
+        "metadata": {"name": "one"},
+        "spec": {"size": 3},
+    }
+    bed.api.create(root.format("v1"), head)
+
+    def answered(_: Any) -> bool:
+        return bed.api.raw("GET", f"{root.format('v1alpha1')}/one")[0] == 200
+
+    bed.api.wait("/api/v1/namespaces/default", answered)
+    found = bed.api.get(f"{root.format('v1alpha1')}/one")
+    assert found["apiVersion"] == "conversion.example.com/v1alpha1"
+    assert found["spec"] == {"size": 3}

@@ -76,13 +76,14 @@ class Board:
     def healthy(self) -> bool:
         return not self.blockers
 
-    def expect(self, refs: Iterable[ObjectRef]) -> None:
-        """The objects that count from now on; what is new waits to be applied."""
+    def expect(self, refs: Iterable[ObjectRef], changed: Iterable[ObjectRef] = ()) -> None:
+        """The objects that count from now on; what is new, or `changed`, waits to be applied."""
         wanted = set(refs)
         for ref in [ref for ref in self.states if ref not in wanted]:
             self._forget(ref)
+        renewed = set(changed)
         for ref in wanted:
-            if ref not in self.states:
+            if ref not in self.states or ref in renewed:
                 self.put(ref, Waiting("Pending", "not applied yet"), applied=False)
 
     def put(self, ref: ObjectRef, state: ObjectState, *, applied: bool) -> bool:

@@ -55,8 +55,8 @@ def merge(
     """Objects that several layers render, merged before anything is applied.
 
     `layers` come in topological order: the first that renders an object owns it and wins conflicting fields; the union
-    is applied once, by the owner; the others record a claim. Within one layer the last document of an object wins, as with
-    `kubectl apply`.
+    is applied once, by the owner; the others record a claim. Within one layer the last document of an object wins, as
+    with `kubectl apply`.
     """
     owners: dict[ObjectRef, str] = {}
     merged: dict[str, dict[ObjectRef, Manifest]] = {}

@@ -59,17 +59,17 @@ class Inventory:
         return replace(self, entries={ref: entry for ref, entry in self.entries.items() if ref not in gone})
 
 
-def settle_origin(entry: Entry, *, created: bool, creation_timestamp: str, uid: str) -> Origin:
+def settle_origin(entry: Entry, *, created: bool, creation_timestamp: str, uid: str, marked: bool) -> Origin:
     """Whether an object that we just wrote is ours from birth.
 
     The answer of the first write says so (201); after a crash between write and record, an object of the same UID keeps
-    its origin, and one born after it was announced, bearing our mark, can only be ours.
+    its origin, and one born after it was announced, that bore our mark before we wrote it, can only be ours.
     """
     if created:
         return Origin.CREATED
     if entry.origin is not Origin.ANNOUNCED:
-        return entry.origin if entry.uid in ("", uid) else Origin.ADOPTED
-    born_after = bool(entry.announced) and creation_timestamp >= entry.announced
+        return entry.origin if marked or entry.uid in ("", uid) else Origin.ADOPTED
+    born_after = marked and bool(entry.announced) and creation_timestamp >= entry.announced
     return Origin.CREATED if born_after else Origin.ADOPTED
 
 

@@ -39,9 +39,7 @@ class Owner:
 def stamp(manifest: Manifest, ref: ObjectRef, owner: Owner, *, key: bytes) -> tuple[Manifest, str]:
     """A copy of a manifest with our marks, and the digest of what we want, which it carries as an annotation."""
     stamped = {**manifest, "metadata": copy.deepcopy(manifest.get("metadata") or {})}
-    stamped.pop("status", None)
     metadata = stamped["metadata"]
-    metadata.pop("managedFields", None)
     metadata["labels"] = {**(metadata.get("labels") or {}), STACK_LABEL: owner.stack, LAYER_LABEL: owner.layer}
     annotations = {**(metadata.get("annotations") or {}), OWNER_ANNOTATION: owner.mark(ref)}
     metadata["annotations"] = annotations

@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 from clusterstack.api.status import Phase
 from clusterstack.core.content import Problem
 from clusterstack.core.gates import Blocker
-
-# What is not known yet rather than known to be bad: right after a start these say nothing about the layer.
-UNKNOWN_YET = frozenset({"Pending", "Syncing"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,8 +50,3 @@ def assess(parts: Parts) -> Assessment:
     if parts.timed_out:
         return Assessment(Phase.FAILED, "HealthCheckFailed", f"timed out waiting for {worst}")
     return Assessment(Phase.PROGRESSING, "Progressing", f"waiting for {worst}")
-
-
-def unknown_yet(blockers: Sequence[Blocker]) -> bool:
-    """Whether nothing but missing knowledge keeps the layer from being Ready."""
-    return bool(blockers) and all(blocker.reason in UNKNOWN_YET for blocker in blockers)

@@ -173,7 +173,10 @@ class Builder:
 
     def _releases(self, plan: Plan, objects: Mapping[str, Sequence[Manifest]]) -> Releases:
         flux = {layer.name: split(objects.get(layer.name, ())).flux for layer in plan.layers}
-        native = {layer.name: [chart.as_input() for chart in layer.charts] for layer in plan.layers}
+        native = {
+            layer.name: [{"timeout": str(layer.timeout), **chart.as_input()} for chart in layer.charts]
+            for layer in plan.layers
+        }
         return releases(flux, shared=plan.shared, native=native)
 
     def _merged(

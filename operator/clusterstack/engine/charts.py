@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from clusterstack.core.objects import Manifest
@@ -60,6 +60,20 @@ async def render(context: Context, blueprint: Blueprint, *, account: str) -> Ren
     )
     rendered = await context.renderers.helm(request, lookup=_lookup(context, account))
     return Rendering(_record(context, blueprint, rendered), rendered.crds)
+
+
+def reissue(context: Context, release: Release, revision: int) -> Release:
+    """A revision's content once more, as a later revision: nothing is rendered, so random values stay."""
+    now = context.clock.wall().strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+    return replace(
+        release,
+        revision=revision,
+        status=Status.PENDING_UPGRADE,
+        description=f"Back to revision {release.revision}",
+        last_deployed=now,
+        progress="",
+        hooks=tuple(replace(hook, last_run=LastRun()) for hook in release.hooks),
+    )
 
 
 def _record(context: Context, blueprint: Blueprint, rendered: HelmRendered) -> Release:

@@ -41,7 +41,13 @@ class Content:
     @property
     def unknown_units(self) -> frozenset[str]:
         """Units whose desired state is not known: nothing of theirs may be deleted."""
-        return frozenset(release.spec.id for release in self.releases if release.problem is not None)
+        declared = (problem.unit for problem in self.problems if problem.unit)
+        return frozenset([*declared, *(release.spec.id for release in self.releases if release.problem is not None)])
+
+    @property
+    def suspended(self) -> bool:
+        """Whether any release is to be left as it is: what it has is not looked at, and so is not known either."""
+        return any(release.spec.suspend for release in self.releases)
 
 
 class Latest(Generic[T]):

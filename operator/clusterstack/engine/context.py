@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping
+import asyncio
+from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass, field
 
+from clusterstack.core.clean import clean
 from clusterstack.core.health import RuleSet
 from clusterstack.core.objects import GroupKind, Manifest, ObjectRef
 from clusterstack.core.ownership import Owner, stamp
 from clusterstack.core.scope import BUILTIN_CLUSTER_SCOPED
+from clusterstack.engine.claims import Claims
 from clusterstack.engine.world import Clock, Cluster
 from clusterstack.render.pool import RendererPool
 from clusterstack.sources.fetcher import Fetcher
@@ -37,11 +40,16 @@ class Context:
     account: str = ""
     scopes: dict[GroupKind, bool] = field(default_factory=dict)
     releases: dict[str, bool] = field(default_factory=dict)
+    claims: Claims = field(default_factory=Claims)
+    stopping: asyncio.Event = field(default_factory=asyncio.Event)
+    """Set when the process is about to end: what is usually seen through is then broken off, and resumed later."""
+    tell: Callable[[str, str, str], None] = field(default=lambda *_: None)
+    """Hears what a person should know, as a layer, a reason and a message: an Event."""
 
     def stamp(self, manifest: Manifest, ref: ObjectRef, layer: str) -> tuple[Manifest, str]:
         """A manifest with our marks, and its digest."""
         owner = Owner(self.installation.id, self.stack, layer)
-        return stamp(manifest, ref, owner, key=self.installation.key)
+        return stamp(clean(manifest), ref, owner, key=self.installation.key)
 
     def namespaced(self, kind: GroupKind, scopes: Mapping[GroupKind, bool] | None = None) -> bool | None:
         """A kind's scope: as served, as a CRD of this stack declares it, or None."""
@@ -61,3 +69,12 @@ class Context:
         if self.releases.get(release) is not ready:
             self.releases[release] = ready
             self.cluster.facts.publish(self.release_key(release))
+
+    def claim_key(self, unit: str = "") -> Hashable:
+        """The bus key on which a unit hears that it lost an object; without one, that objects have become free."""
+        return ("claims", self.stack, unit)
+
+    def publish_claims(self) -> None:
+        """Tell those whom the last changes of the claims concern."""
+        for unit in self.claims.news():
+            self.cluster.facts.publish(self.claim_key(unit))

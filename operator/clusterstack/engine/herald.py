@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
+from clusterstack.api.common import API_VERSION
 from clusterstack.api.status import Phase
 from clusterstack.core.objects import Manifest
 from clusterstack.engine.layer import Layer
@@ -23,6 +24,11 @@ class Herald:
         prefix = "Layer" if regarding["kind"] == "StackLayer" else "Stack"
         kind: Literal["Warning", "Normal"] = "Warning" if phase == Phase.FAILED else "Normal"
         self._recorder.record(regarding, kind=kind, reason=f"{prefix}{phase}", message=message or phase)
+
+    def tell(self, stack: str, layer: str, reason: str, message: str) -> None:
+        """Something that a person should know of a layer."""
+        regarding = {"apiVersion": API_VERSION, "kind": "StackLayer", "metadata": {"name": f"{stack}.{layer}"}}
+        self._recorder.record(regarding, kind="Warning", reason=reason, message=message)
 
     def observe(self, stack: str, layer: Layer) -> None:
         """A layer has changed."""

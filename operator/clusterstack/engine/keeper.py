@@ -18,28 +18,31 @@ from clusterstack.core.board import Board, ObjectState, Present, Refused, Waitin
 from clusterstack.core.content import Desired, Mode
 from clusterstack.core.health import State, Verdict
 from clusterstack.core.inventory import Entry
-from clusterstack.core.objects import GroupKind, ObjectRef
+from clusterstack.core.objects import ObjectRef
 from clusterstack.core.order import apply_rank, stage
 from clusterstack.core.outcome import Park, Reject, classify, kind_not_served
+from clusterstack.core.ownership import DIGEST_ANNOTATION
 from clusterstack.engine.judge import Judge
+from clusterstack.engine.marks import bears_mark, other_writer
+from clusterstack.engine.watches import Watches
 from clusterstack.engine.world import Clock, Cluster, Timer
 from clusterstack.errors import ApiError, TransportError
 from clusterstack.kube.facts import object_key
 from clusterstack.kube.live import Live
-from clusterstack.kube.observer import Watch
-from clusterstack.kube.resource import NAMESPACE, Resource
+from clusterstack.kube.resource import Resource
 
 IN_FLIGHT = 32
 FIRST_RETRY, LAST_RETRY, LAST_PROBE = 0.25, 30.0, 1.0
 CORRECTIONS, CORRECTION_WINDOW = 5, 600.0
-ENDPOINT_SLICE = GroupKind("discovery.k8s.io", "EndpointSlice")
+LAST_STAGE, WEBHOOK_PATIENCE = 2, 30.0
+WORKLOADS = frozenset({("apps", "Deployment"), ("apps", "StatefulSet"), ("apps", "DaemonSet")})
 
 
 class Ledger(Protocol):
     """The layer's inventory, as far as one object needs it."""
 
     def entry(self, ref: ObjectRef) -> Entry | None: ...
-    def record(self, ref: ObjectRef, desired: Desired, live: Live, *, created: bool) -> None: ...
+    def record(self, ref: ObjectRef, desired: Desired, live: Live, *, created: bool, marked: bool) -> None: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +64,7 @@ class _Effort:
     timer: Timer | None = None
     parked: tuple[Hashable, ...] = ()
     applied_at: float | None = None
+    unanswered: bool = False
     corrections: deque[float] = field(default_factory=lambda: deque(maxlen=CORRECTIONS))
 
 
@@ -82,16 +86,21 @@ class Keeper:
         self._wake = asyncio.Event()
         self._facts = cluster.facts.subscribe()
         self._watchers: dict[Hashable, set[ObjectRef]] = defaultdict(set)
-        self._watches: dict[Hashable, Watch] = {}
+        self._keys: dict[ObjectRef, set[Hashable]] = defaultdict(set)
+        self._watches = Watches(cluster)
         self._sequence = 0
+        self._webhooks_at = 0.0
+        self._webhooks_timer: Timer | None = None
 
     def want(self, desired: Iterable[Desired]) -> None:
         """Keep exactly these objects from now on; what is dropped is left as it is in the cluster."""
         wanted = {item.ref: item for item in desired}
         for ref in [ref for ref in self._desired if ref not in wanted]:
             self._drop(ref)
+        changed = [ref for ref, item in wanted.items() if ref in self._desired and self._desired[ref].want != item.want]
         self._desired = wanted
-        self.board.expect(wanted)
+        self._hold_webhooks()
+        self.board.expect(wanted, changed)
         since = self._cluster.facts.now
         for ref in wanted:
             self._subscribe([object_key(ref)], ref, since)
@@ -128,10 +137,10 @@ class Keeper:
         for ref in list(self._desired):
             self._drop(ref)
         self._desired.clear()
+        if self._webhooks_timer is not None:
+            self._webhooks_timer.cancel()
         self._facts.close()
-        for watch in self._watches.values():
-            watch.release()
-        self._watches.clear()
+        self._watches.close()
 
     async def _listen(self) -> None:
         while True:
@@ -145,7 +154,7 @@ class Keeper:
             ref = self._dirty[0][2]
             if ref in self._flying:
                 self._again.add(ref)
-            elif any(earlier < stage(ref) for earlier in self._flying.values()):
+            elif any(earlier < stage(ref) for earlier in self._flying.values()) or self._too_early(ref):
                 return
             elif ref in self._desired:
                 self._flying[ref] = stage(ref)
@@ -153,11 +162,35 @@ class Keeper:
             heapq.heappop(self._dirty)
             self._queued.discard(ref)
 
+    def _hold_webhooks(self) -> None:
+        """A webhook configuration that comes before its server is up refuses what the server itself needs to start."""
+        if any(stage(ref) == LAST_STAGE for ref in self._desired):
+            self._webhooks_at = self._clock.now() + WEBHOOK_PATIENCE
+            if self._webhooks_timer is not None:
+                self._webhooks_timer.cancel()
+            self._webhooks_timer = self._clock.later(WEBHOOK_PATIENCE, self._wake.set)
+
+    def _too_early(self, ref: ObjectRef) -> bool:
+        """New webhook configurations wait for the unit's workloads, not for ever: some wait for each other."""
+        if stage(ref) != LAST_STAGE or self._clock.now() >= self._webhooks_at or self._cluster.live(ref) is not None:
+            return False
+        return any((other.group, other.kind) in WORKLOADS for other in self.board.blockers)
+
     async def _fly(self, ref: ObjectRef) -> None:
         effort = self._efforts.setdefault(ref, _Effort())
         self._unpark(ref, effort)
+        desired, since = self._desired[ref], self._cluster.facts.now
         try:
-            await self._attend(ref, self._desired[ref], effort)
+            await self._attend(ref, desired, effort)
+        except (ApiError, TransportError) as error:
+            effort.unanswered = effort.unanswered or isinstance(error, TransportError)
+            match classify(error, ref):
+                case _ if self._desired.get(ref) is not desired:
+                    self.mark(ref)
+                case Park() as park:
+                    self._park(ref, effort, park, since)
+                case Reject(reason, message):
+                    self._refuse(ref, effort, reason, message)
         finally:
             self._flying.pop(ref, None)
             if ref in self._again:
@@ -168,11 +201,13 @@ class Keeper:
     async def _attend(self, ref: ObjectRef, desired: Desired, effort: _Effort) -> None:
         since = self._cluster.facts.now
         resource = await self._cluster.resource(desired.manifest["apiVersion"], ref.kind)
+        if self._desired.get(ref) is not desired:
+            return self.mark(ref)
         if resource is None:
             return self._park(ref, effort, kind_not_served(ref.group_kind), since)
         if resource.namespaced and not ref.namespace:
             return self._refuse(ref, effort, "NamespaceRequired", f"{ref} is namespaced and names no namespace")
-        watch = self._watch(resource)
+        watch = self._watches.kind(resource)
         if not self._cluster.synced(watch):
             return self._park(ref, effort, Park("Syncing", f"reading {resource.plural}", (watch.key,)), since)
         live = self._cluster.live(ref)
@@ -184,34 +219,38 @@ class Keeper:
 
     async def _apply(self, ref: ObjectRef, desired: Desired, resource: Resource, effort: _Effort) -> None:
         since, terms, before = self._cluster.facts.now, self._terms, self._cluster.live(ref)
-        try:
-            created, live = await self._cluster.apply(
-                desired.manifest, resource, manager=desired.manager, account=terms.account, lane=terms.lane
-            )
-        except (ApiError, TransportError) as error:
-            match classify(error, ref):
-                case Park() as park:
-                    return self._park(ref, effort, park, since)
-                case Reject(reason, message):
-                    return self._refuse(ref, effort, reason, message)
+        marked = before is not None and bears_mark(desired, before.annotations)
+        if effort.unanswered:  # the write before this one may have been carried out
+            marked = marked or await self._made_before(ref, desired)
+        created, live = await self._cluster.apply(
+            desired.manifest, resource, manager=desired.manager, account=terms.account, lane=terms.lane
+        )
+        self._ledger.record(ref, desired, live, created=created, marked=marked)
         if self._desired.get(ref) is not desired:
             return self.mark(ref)
-        effort.attempts = 0
+        effort.attempts, effort.unanswered = 0, False
         if before is None or live.generation != before.generation:
             effort.applied_at = self._clock.wall().timestamp()
-        self._ledger.record(ref, desired, live, created=created)
         return self._settle(ref, live, since)
+
+    async def _made_before(self, ref: ObjectRef, desired: Desired) -> bool:
+        found = await self._cluster.get(
+            desired.manifest["apiVersion"], ref.kind, ref.namespace, ref.name, account=self._terms.account
+        )
+        return found is not None and bears_mark(desired, found["metadata"].get("annotations") or {})
 
     async def _left_alone(self, ref: ObjectRef, desired: Desired, resource: Resource, since: int) -> bool:
         """IfNotPresent and Ignore: an object that is there without our mark stays as it is, and is judged."""
         found = await self._cluster.get(
             desired.manifest["apiVersion"], ref.kind, ref.namespace, ref.name, account=self._terms.account
         )
+        if self._desired.get(ref) is not desired:
+            self.mark(ref)
+            return True
         if found is None and desired.mode is Mode.IF_NOT_PRESENT:
             return False
-        key = ("watch", ref)
-        if found is not None and key not in self._watches:
-            self._watches[key] = self._cluster.watch_object(resource, ref.namespace, ref.name)
+        if found is not None:
+            self._watches.one(ref, resource)
         live = self._cluster.live(ref)
         if live is not None:
             self._settle(ref, live, since)
@@ -221,7 +260,7 @@ class Keeper:
 
     def _must_write(self, ref: ObjectRef, desired: Desired, live: Live, effort: _Effort) -> bool:
         if desired.mode is not Mode.APPLY or self._same(ref, desired, live):
-            self.board.drifted.pop(ref, None)
+            self._drifted(ref, "")
             return False
         if live.deletion_timestamp:
             return False  # what is on its way out cannot be corrected; it is made anew once it is gone
@@ -236,12 +275,21 @@ class Keeper:
         fights = len(effort.corrections) == CORRECTIONS and now - effort.corrections[0] < CORRECTION_WINDOW
         if self._terms.drift != "Correct" or fights:
             if self._terms.drift != "Ignore":
-                self.board.drifted[ref] = other_writer(live, desired.manager)
+                self._drifted(ref, other_writer(live, desired.manager))
             if fights:
                 self._retry(ref, effort, CORRECTION_WINDOW / CORRECTIONS)
             return False
         effort.corrections.append(now)
         return True
+
+    def _drifted(self, ref: ObjectRef, by: str) -> None:
+        drifted = self.board.drifted
+        if drifted.get(ref, "") != by:
+            if by:
+                drifted[ref] = by
+            else:
+                del drifted[ref]
+            self._changed()
 
     def _same(self, ref: ObjectRef, desired: Desired, live: Live) -> bool:
         entry = self._ledger.entry(ref)
@@ -249,6 +297,7 @@ class Keeper:
             entry is not None
             and entry.want == desired.want
             and entry.uid == live.uid
+            and live.annotations.get(DIGEST_ANNOTATION) == desired.want
             and bool(entry.fields)
             and entry.fields == live.fields_digest(desired.manager)
         )
@@ -261,7 +310,7 @@ class Keeper:
         effort = self._efforts[ref]
         verdict = self._judge.judge(live, applied_at=effort.applied_at)
         if verdict.healthy:
-            self._release(("children", ref))
+            self._watches.childless(ref)
         else:
             verdict = self._explain(ref, live, verdict, since)
         if verdict.recheck_at is not None:
@@ -277,29 +326,26 @@ class Keeper:
         resource = self._cluster.preferred(kind)
         if resource is None:
             return verdict
-        key = ("children", ref)
-        if key not in self._watches:
-            self._watches[key] = self._cluster.watch_children(resource, query.namespace, query.selector)
-        watch = self._watches[key]
+        watch = self._watches.children(ref, resource, query.namespace, query.selector)
         self._subscribe([watch.key], ref, since)
         if not self._cluster.synced(watch):
             return verdict
-        effort = self._efforts[ref]
-        return self._judge.judge(live, children=self._cluster.members(watch), applied_at=effort.applied_at)
+        children = self._cluster.members(watch)
+        if query.owner_uid:
+            children = tuple(one for one in children if any(o.uid == query.owner_uid for o in one.owner_references))
+        return self._judge.judge(live, children=children, applied_at=self._efforts[ref].applied_at)
 
     def _follow(self, ref: ObjectRef, other: ObjectRef, since: int) -> None:
         """Watch another object that a verdict reads."""
         self._subscribe([object_key(other)], ref, since)
-        resource = self._cluster.preferred(other.group_kind)
-        if ("watch", other) not in self._watches and resource is not None:
-            self._watches["watch", other] = self._cluster.watch_object(resource, other.namespace, other.name)
+        self._watches.one(other)
 
     def _park(self, ref: ObjectRef, effort: _Effort, park: Park, since: int) -> None:
         keys = list(park.keys)
-        if park.reason == "NamespaceMissing":
-            self._watch_namespace(ref.namespace)
+        if park.reason in ("NamespaceMissing", "NamespaceTerminating"):
+            self._watches.one(ObjectRef("", "Namespace", "", ref.namespace))
         if park.service is not None:
-            keys += self._watch_endpoints(*park.service)
+            keys += self._watches.endpoints(*park.service)
         effort.parked = tuple(keys)
         self._subscribe(keys, ref, since)
         self._note(ref, Waiting(park.reason, park.message), applied=False)
@@ -327,40 +373,19 @@ class Keeper:
 
     def _note(self, ref: ObjectRef, state: ObjectState, *, applied: bool) -> None:
         if ref in self._desired and self.board.put(ref, state, applied=applied):
+            self._wake.set()
             self._changed()
-
-    def _watch(self, resource: Resource) -> Watch:
-        key = ("kind-watch", resource.group, resource.kind)
-        if key not in self._watches:
-            self._watches[key] = self._cluster.watch_kind(resource)
-        return self._watches[key]
-
-    def _watch_namespace(self, name: str) -> None:
-        key = ("watch", ObjectRef("", "Namespace", "", name))
-        if key not in self._watches:
-            self._watches[key] = self._cluster.watch_object(NAMESPACE, "", name)
-
-    def _watch_endpoints(self, namespace: str, service: str) -> list[Hashable]:
-        """A webhook's endpoints: when they appear, it may answer."""
-        key = ("endpoints", namespace, service)
-        resource = self._cluster.preferred(ENDPOINT_SLICE)
-        if key not in self._watches and resource is not None:
-            selector = f"kubernetes.io/service-name={service}"
-            self._watches[key] = self._cluster.watch_children(resource, namespace, selector)
-        return [self._watches[key].key] if key in self._watches else []
-
-    def _release(self, key: Hashable) -> None:
-        if watch := self._watches.pop(key, None):
-            watch.release()
 
     def _subscribe(self, keys: Sequence[Hashable], ref: ObjectRef, since: int) -> None:
         for key in keys:
             self._watchers[key].add(ref)
+        self._keys[ref].update(keys)
         self._facts.add(keys, since)
 
     def _unsubscribe(self, key: Hashable, ref: ObjectRef) -> None:
         refs = self._watchers.get(key, set())
         refs.discard(ref)
+        self._keys[ref].discard(key)
         if not refs:
             self._watchers.pop(key, None)
             self._facts.discard([key])
@@ -369,11 +394,6 @@ class Keeper:
         effort = self._efforts.pop(ref, None)
         if effort is not None and effort.timer is not None:
             effort.timer.cancel()
-        for key in [key for key, refs in self._watchers.items() if ref in refs]:
+        for key in tuple(self._keys[ref]):
             self._unsubscribe(key, ref)
-
-
-def other_writer(live: Live, manager: str) -> str:
-    """Who else wrote an object, for a report of a fight."""
-    others = [entry.manager for entry in live.managers if entry.manager != manager and not entry.subresource]
-    return others[-1] if others else "an unknown writer"
+        del self._keys[ref]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
 from clusterstack.api.status import Phase
@@ -19,7 +19,8 @@ from clusterstack.core.gates import (
     layer_key,
 )
 from clusterstack.core.health import Policy
-from clusterstack.core.verdict import Assessment, Parts, assess, unknown_yet
+from clusterstack.core.objects import Manifest
+from clusterstack.core.verdict import Assessment, Parts, assess
 from clusterstack.engine.chronicle import Chronicle
 from clusterstack.engine.contents import Content, Latest
 from clusterstack.engine.context import Context
@@ -32,10 +33,12 @@ from clusterstack.engine.release import ReleaseUnit
 from clusterstack.engine.unit import ManifestUnit, UnitState
 from clusterstack.engine.view import layer_view
 from clusterstack.engine.wait import opened, sleep
+from clusterstack.errors import ClusterStackError
 from clusterstack.telemetry.logs import logger
 
 LOG = logger(__name__)
 FIRST_RESTART, LAST_RESTART = 1.0, 60.0
+RESUME_GRACE = 15.0
 
 
 class Layer:
@@ -63,6 +66,7 @@ class Layer:
         self._open = False
         self._running: Content | None = None
         self._bug: Blocker | None = None
+        self._resuming = 0.0
 
     @property
     def content(self) -> Content | None:
@@ -77,16 +81,18 @@ class Layer:
     @property
     def known(self) -> bool:
         """Whether the layer's state is known: after a start an applied layer is not, until its watches have synced."""
-        resumed = self._running is not None and self._running.digest == self.ledger.inventory.applied
-        return not (resumed and unknown_yet(self.blockers()))
+        return not self._resuming or self._context.clock.now() >= self._resuming
 
     @property
     def applied(self) -> bool:
         """Whether every unit of the newest content is applied in full."""
-        same = self._running is self.content or (
-            self._running and self.content and self._running.digest == self.content.digest
-        )
-        return bool(same) and self._open and all(unit.state().applied for unit in self.units)
+        return self._current and bool(self.units) and all(unit.state().applied for unit in self.units)
+
+    @property
+    def _current(self) -> bool:
+        """Whether the units at work are those of the newest content: just after a newer one came they are not."""
+        running, newest = self._running, self.content
+        return self._open and running is not None and newest is not None and running.digest == newest.digest
 
     async def live(self) -> None:
         """Run the newest content until the next one, for ever. What is broken leaves the last good one running."""
@@ -135,6 +141,7 @@ class Layer:
 
     async def _run(self, content: Content) -> None:
         self._running, self._open, self.units, self._bug = content, False, [], None
+        self._resume(content)
         self.chronicle.begin(content.revision)
         foreign = Foreign(self._context, content.spec.requires, self._judge(content))
         try:
@@ -146,6 +153,14 @@ class Layer:
         self._waiting, self._open = (), True
         self.chronicle.opened(content.spec.timeout.seconds, self._poke)
         await self._keep(content)
+
+    def _resume(self, content: Content) -> None:
+        """Content that was applied in full before: for a moment, what is not healthy is merely not known yet."""
+        clock = self._context.clock
+        resuming = content.digest == self.ledger.inventory.applied
+        self._resuming = clock.now() + RESUME_GRACE if resuming else 0.0
+        if resuming:
+            clock.later(RESUME_GRACE, self._poke)
 
     async def _keep(self, content: Content) -> None:
         manifests = ManifestUnit(
@@ -176,7 +191,7 @@ class Layer:
             release,
             terms=self._terms(content, release.spec.id, release.spec.drift),
             ledger=self.ledger,
-            judge=self._judge(content),
+            judge=self._judge(content, release.spec.health_expressions),
             changed=self._poke,
         )
 
@@ -190,12 +205,14 @@ class Layer:
             force=spec.force,
         )
 
-    def _judge(self, content: Content) -> Judge:
+    def _judge(self, content: Content, more: Sequence[Manifest] = ()) -> Judge:
         spec = content.spec
         expressions = [expression.as_input() for expression in spec.health.expressions]
         rules = self._context.rules
         if expressions:
             rules = rules.with_expressions(expressions, source=f"layer {self.name}")
+        if more:
+            rules = rules.with_expressions(more, source=f"a release of layer {self.name}")
         policy = Policy(str(spec.health.policy))
         return Judge(self._context.cluster, self._context.clock, rules=rules, policy=policy)
 
@@ -236,13 +253,18 @@ class Layer:
 
     def blockers(self, limit: int = 10) -> tuple[Blocker, ...]:
         """What keeps the layer from being Ready, that which says most first."""
-        found: list[Blocker] = [self._bug] if self._bug is not None else []
+        found: list[Blocker] = [*([self._bug] if self._bug is not None else []), *self._problems()]
         for unit in self.units:
             state = unit.state()
             if state.pending is not None and (state.broken or not unit.keeper.board.blockers):
                 found.append(state.pending)
             found += unit.keeper.board.worst(limit)
         return (*found, *self._checks)[:limit]
+
+    def _problems(self) -> list[Blocker]:
+        """Releases that cannot be understood, so that there is no unit for them."""
+        problems = self.content.problems if self.content is not None and self._open else ()
+        return [Blocker(ref=problem.ref, reason=problem.reason, message=problem.message) for problem in problems]
 
     def states(self) -> list[UnitState]:
         return [unit.state() for unit in self.units]
@@ -255,8 +277,8 @@ class Layer:
                 broken=content.broken if content is not None else None,
                 waiting=self._waiting if not self._open else (),
                 blockers=self.blockers(),
-                failed=sum(state.failed for state in states) + (self._bug is not None),
-                settled=self._open and bool(states) and all(state.healthy for state in states) and not self._checks,
+                failed=sum(state.failed for state in states) + (self._bug is not None) + len(self._problems()),
+                settled=self._current and bool(states) and all(state.healthy for state in states) and not self._checks,
                 timed_out=self.chronicle.timed_out,
             )
         )
@@ -265,35 +287,47 @@ class Layer:
         self._changed.set()
 
     async def _observe(self) -> None:
-        """Say where the layer stands, on every change. Ready is said in the cluster before a dependant hears of it."""
+        """Say where the layer stands, on every change; what cannot be said now is said a moment later."""
         while True:
             await self._changed.wait()
             self._changed.clear()
-            content = self.content
-            if content is None or not self.known:
-                continue
-            assessment = self.assess()
-            ready = assessment.phase is Phase.READY
-            if self._open and all(state.applied for state in self.states()):
-                self.chronicle.applied()
-            if ready and not (self.facts.phase is Phase.READY and self.facts.applied == content.digest):
-                await self.ledger.settled(content.digest)
-                self.chronicle.ready()
-                await self._publisher.commit(self._publisher.view(layer_view(self, assessment)))
-                if self._changed.is_set() and self.assess().phase is not Phase.READY:
-                    continue
-            elif not ready:
-                self.chronicle.not_ready()
-            self._tell(
-                replace(
-                    self.facts,
-                    phase=assessment.phase,
-                    applied=content.digest if ready else self.facts.applied,
-                    timed_out=self.chronicle.timed_out,
-                    message=assessment.message,
-                )
+            try:
+                if self.content is not None:
+                    await self._report(self.content)
+            except ClusterStackError as error:
+                LOG.warning("layer not recorded", extra={"layer": self.name, "error": str(error)})
+                self._context.clock.later(FIRST_RESTART, self._poke)
+
+    async def _report(self, content: Content) -> None:
+        """Ready is said in the cluster before a dependant hears of it."""
+        assessment = self.assess()
+        ready = assessment.phase is Phase.READY
+        if ready:
+            self._resuming = 0.0
+        if not self.known:
+            return
+        if self.applied:
+            self.chronicle.applied()
+            if self.ledger.dirty:
+                await self.ledger.flush()
+        if not ready:
+            self.chronicle.not_ready()
+        elif not (self.facts.phase is Phase.READY and self.facts.applied == content.digest):
+            await self.ledger.settled(content.digest)
+            self.chronicle.ready()
+            await self._publisher.commit(self._publisher.view(layer_view(self, assessment)))
+            if self._changed.is_set() and self.assess().phase is not Phase.READY:
+                return
+        self._tell(
+            replace(
+                self.facts,
+                phase=assessment.phase,
+                applied=content.digest if ready else self.facts.applied,
+                timed_out=self.chronicle.timed_out,
+                message=assessment.message,
             )
-            self._publisher.offer(self._publisher.view(layer_view(self, assessment)))
+        )
+        self._publisher.offer(self._publisher.view(layer_view(self, assessment)))
 
     def _tell(self, facts: LayerFacts) -> None:
         if facts != self.facts:

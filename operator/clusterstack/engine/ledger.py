@@ -92,6 +92,7 @@ class Ledger:
         self.inventory = inventory
         self._entries: dict[ObjectRef, Entry] = dict(inventory.entries)
         self._lock = asyncio.Lock()
+        self.dirty = False
 
     def entry(self, ref: ObjectRef) -> Entry | None:
         return self._entries.get(ref)
@@ -99,13 +100,18 @@ class Ledger:
     def entries(self) -> Iterable[Entry]:
         return self._entries.values()
 
-    def record(self, ref: ObjectRef, desired: Desired, live: Live, *, created: bool) -> None:
-        """Note what a write made: UID, origin, and the digests by which drift is seen."""
+    def record(self, ref: ObjectRef, desired: Desired, live: Live, *, created: bool, marked: bool = False) -> None:
+        """Note what a write made: UID, origin, and the digests by which drift is seen. `marked`: the object bore our
+        mark before, as after a crash between its creation and this note."""
         entry = self._entries.get(ref) or Entry(ref, desired.manifest["apiVersion"])
-        origin = settle_origin(entry, created=created, creation_timestamp=live.creation_timestamp, uid=live.uid)
-        self._entries[ref] = replace(
+        origin = settle_origin(
+            entry, created=created, creation_timestamp=live.creation_timestamp, uid=live.uid, marked=marked
+        )
+        known = replace(
             entry, origin=origin, uid=live.uid, want=desired.want, fields=live.fields_digest(desired.manager)
         )
+        self.dirty = self.dirty or known != self._entries.get(ref)
+        self._entries[ref] = known
 
     async def announce(self, unit: str, desired: Iterable[Desired]) -> None:
         """Write-ahead: what is about to be applied joins what is there."""
@@ -135,5 +141,6 @@ class Ledger:
     async def flush(self) -> None:
         """Write what is not written yet."""
         async with self._lock:
+            self.dirty = False
             self.inventory = replace(self.inventory, entries=dict(self._entries))
             await self._store.save(self.inventory)

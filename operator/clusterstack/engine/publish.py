@@ -84,8 +84,7 @@ class Publisher:
         async with self._lock:
             if self._wanted is None or self._status is None:
                 return True
-            now = self._clock.wall().timestamp()
-            status = self._wanted(self._status, now)
+            status = self._wanted(self._status, self._clock.wall().timestamp())
             self._plan_refresh(status)
             stale, self._stale = self._stale, False
             if status == self._status or (unchanged(self._status, status) and not stale):
@@ -162,8 +161,21 @@ class StackPublisher(Publisher):
         super().__init__(cluster, clock, manifest, create=False, announce=announce)
 
     def view(self, view: StackView) -> Callable[[Mapping[str, Any], float], dict[str, Any]]:
-        """How a view becomes a status."""
-        return lambda previous, now: stack_status(view, previous=previous, now=now)
+        """How a view becomes a status. A stack that is Ready as before keeps its status, times and all."""
+
+        def make(previous: Mapping[str, Any], now: float) -> dict[str, Any]:
+            status = stack_status(view, previous=previous, now=now)
+            ready = previous.get("phase") == status.get("phase") == Phase.READY
+            return dict(previous) if ready and _gist(previous) == _gist(status) else status
+
+        return make
+
+
+def _gist(status: Mapping[str, Any]) -> tuple[object, ...]:
+    """What of a Ready stack's status is worth a write when it changes."""
+    layers = [(layer.get("name"), layer.get("phase"), layer.get("progress")) for layer in status.get("layers") or ()]
+    summary = status.get("summary") or {}
+    return (status.get("observedGeneration"), status.get("lastHandledReconcileAt"), summary.get("revision"), layers)
 
 
 def _message(status: Mapping[str, Any]) -> str:

@@ -52,14 +52,23 @@ class Records:
         """Replace a revision's record."""
         await self._cluster.replace(await self._secret(release), manager=HELM_MANAGER, account=self._account)
 
-    async def supersede(self, heads: list[Head], newest: int, limit: int) -> None:
-        """Mark older deployed revisions superseded, and delete what is past the history's limit."""
+    async def supersede(self, newest: int, limit: int) -> None:
+        """Mark older deployed revisions superseded, and delete what is past the history's limit.
+
+        A revision that was under way when newer inputs took over counts as failed: nobody will finish it.
+        """
+        heads = await self.heads()
         for head in heads:
-            if head.revision != newest and head.status is Status.DEPLOYED:
+            if head.revision != newest and (head.status is Status.DEPLOYED or head.status.pending):
                 old = await self.read(head.revision)
                 if old is not None:
-                    await self.update(replace(old, status=Status.SUPERSEDED))
-        for head in surplus(await self.heads(), limit):
+                    status = Status.FAILED if head.status.pending else Status.SUPERSEDED
+                    await self.update(replace(old, status=status))
+        await self.trim(heads, limit)
+
+    async def trim(self, heads: list[Head], limit: int) -> None:
+        """Delete the oldest revisions past the history's limit."""
+        for head in surplus(heads, limit):
             await self.delete(head.revision)
 
     async def delete(self, revision: int) -> None:

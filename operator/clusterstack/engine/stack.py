@@ -15,15 +15,17 @@ from clusterstack.core.objects import Manifest, ObjectRef
 from clusterstack.core.ownership import FINALIZER, MANAGER, RECONCILE_ANNOTATION
 from clusterstack.core.views import StackView
 from clusterstack.engine.build import Builder, Plan
+from clusterstack.engine.claims import Holder
 from clusterstack.engine.contents import Content, Latest
 from clusterstack.engine.context import Context
 from clusterstack.engine.fetch import SourceKeeper
-from clusterstack.engine.layer import Layer
+from clusterstack.engine.layer import RESUME_GRACE, Layer
 from clusterstack.engine.ledger import Ledger, Store
 from clusterstack.engine.prune import sweep
 from clusterstack.engine.publish import Announce, LayerPublisher, StackPublisher
 from clusterstack.engine.teardown import Teardown
 from clusterstack.engine.tree import TreeReader
+from clusterstack.engine.uninstall import retire
 from clusterstack.engine.view import layer_view
 from clusterstack.engine.wait import changed_or_later
 from clusterstack.errors import ApiError, ClusterStackError, SpecError
@@ -73,6 +75,14 @@ class Stack:
         self._handled = ""
         self._started_at = 0.0
         self._ready_at = 0.0
+        self._quiet_until = 0.0
+        self._verified = 0.0
+        self._declared_releases: frozenset[tuple[str, str]] | None = None
+
+    @property
+    def stopping(self) -> asyncio.Event:
+        """To be set before a cancellation that ends the process."""
+        return self._context.stopping
 
     @property
     def key(self) -> tuple[str, str]:
@@ -91,7 +101,11 @@ class Stack:
         try:
             for name, inventory in (await self._store.load()).items():
                 self._ledgers[name] = Ledger(self._store, self._context.clock, inventory, inherit=self._known)
+                for entry in inventory.entries.values():
+                    self._context.claims.seed(entry.ref, Holder(name, entry.unit))
             await self._publisher.start()
+            self._handled = str(self._publisher.status.get("lastHandledReconcileAt") or "")
+            self._quiet_until = self._context.clock.now() + RESUME_GRACE
             publishing = asyncio.create_task(self._publisher.run())
             sweeping = asyncio.create_task(self._sweep_for_ever())
             while await self._pass():
@@ -141,22 +155,29 @@ class Stack:
         await self._keep_sources(stack)
         if asked != self._handled and self._started_at:
             await self._look_again()
+        layers = await self._declared(stack, self._snapshots())
+        if any(source.name not in self._sources for source in self._tree.sources):
+            await self._keep_sources(stack)
         snapshots = self._snapshots()
-        layers = await self._declared(stack, snapshots)
         if layers is None:
             return stack.spec.defaults.retry_interval.seconds
         contents = await self._builder.build(Plan(layers, snapshots, self._tree.shared))
         await self._distribute(layers, contents)
-        if asked != self._handled:
-            for running in self._layers.values():
-                for unit in running.layer.units:
-                    unit.keeper.mark_all()
-            self._handled = asked
+        now = self._context.clock.now()
+        if asked != self._handled or now - self._verified >= stack.spec.interval.seconds:
+            self._verify()
+            self._handled, self._verified = asked, now
         retry = any(
             (content.broken is not None and content.broken.retryable) or content.unknown_units
             for content in contents.values()
         )
         return stack.spec.defaults.retry_interval.seconds if retry else stack.spec.interval.seconds
+
+    def _verify(self) -> None:
+        """Have every object compared with what is wanted, whatever the watches said."""
+        for running in self._layers.values():
+            for unit in running.layer.units:
+                unit.keeper.mark_all()
 
     async def _declared(self, stack: ClusterStack, snapshots: Mapping[str, Snapshot]) -> tuple[LayerSpec, ...] | None:
         """The effective layers in topological order; None, and `problems` say why, when there are none to run."""
@@ -166,7 +187,8 @@ class Stack:
             self._problems = (Problem(error.reason, str(error), "spec.flux"),)
             return None
         declared = stack.spec.layers if tree is None else tree
-        self._problems = validate(stack.spec, tree)
+        known = stack.spec.model_copy(update={"sources": (*self._tree.sources, *stack.spec.sources)})
+        self._problems = validate(known if tree is not None else stack.spec, tree)
         if self._problems:
             return None
         layers = {layer.name: effective_layer(stack.spec, layer) for layer in declared}
@@ -175,7 +197,8 @@ class Stack:
 
     async def _keep_sources(self, stack: ClusterStack) -> None:
         """One keeper per source; the first pass waits until each has been looked at once."""
-        wanted = {source.name: source for source in stack.spec.sources}
+        extra = self._tree.sources if stack.spec.flux is not None else ()
+        wanted = {source.name: source for source in (*extra, *stack.spec.sources)}
         for name, (keeper, task) in list(self._sources.items()):
             if wanted.get(name) != keeper.source:
                 task.cancel()
@@ -213,6 +236,7 @@ class Stack:
     async def _distribute(self, layers: tuple[LayerSpec, ...], contents: Mapping[str, Content]) -> None:
         """Hand every layer its content; layers that are no more are stopped, and the sweep sees to their objects."""
         self._contents = dict(contents)
+        self._claim(contents)
         await self._stop_layers([name for name in self._layers if name not in contents])
         for spec in layers:
             if spec.name not in self._layers:
@@ -221,6 +245,16 @@ class Stack:
             self._facts[name] = replace(self._facts.get(name) or LayerFacts(name), built="")
         for name, running in self._layers.items():
             running.layer.contents.put(contents[name])
+
+    def _claim(self, contents: Mapping[str, Content]) -> None:
+        """Manifests claim their objects before any release renders; units that are no more claim nothing."""
+        claims = self._context.claims
+        units = [Holder(name, release.spec.id) for name, content in contents.items() for release in content.releases]
+        claims.keep([*units, *(Holder(name, "") for name in contents)])
+        for name, content in contents.items():
+            if content.broken is None:
+                claims.claim(Holder(name, ""), [item.ref for item in content.desired])
+        self._context.publish_claims()
 
     async def _start(self, name: str) -> _Running:
         context = self._context
@@ -260,9 +294,15 @@ class Stack:
     def _publish(self) -> None:
         if self._stack is None and not self._problems:
             return
-        if any(not running.layer.known for running in self._layers.values()):
+        if any(not running.layer.known for running in self._layers.values()) or self._resuming():
             return
         self._publisher.offer(self._publisher.view(self._view()))
+
+    def _resuming(self) -> bool:
+        """A stack that was Ready before we started says nothing until its layers are there again, or time is up."""
+        began = bool(self._layers) and all(running.layer.content is not None for running in self._layers.values())
+        was_ready = self._publisher.status.get("phase") == Phase.READY
+        return was_ready and not began and not self._problems and self._context.clock.now() < self._quiet_until
 
     def _view(self) -> StackView:
         layers = tuple(
@@ -296,13 +336,23 @@ class Stack:
             wanted = self._wanted_refs()
             if wanted is not None:
                 try:
-                    _, left = await sweep(self._context, self._ledgers, wanted)
+                    left = await self._retire(wanted)
+                    left += (await sweep(self._context, self._ledgers, wanted))[1]
                     delay = SWEEP_AGAIN if left else delay
                 except ClusterStackError as error:
                     LOG.warning("sweep failed", extra={"stack": self._context.stack, "error": str(error)})
                     delay = SWEEP_AGAIN
             keys = [self.key, *(("layer", name) for name in self._layers)]
             await changed_or_later(facts, keys, since, self._context.clock, delay)
+
+    async def _retire(self, wanted: Mapping[str, set[ObjectRef]]) -> int:
+        """Uninstall the releases that are no longer declared; looked for when the declared ones have changed."""
+        declared = frozenset(release.spec.key for content in self._contents.values() for release in content.releases)
+        if declared == self._declared_releases:
+            return 0
+        left = await retire(self._context, self._ledgers, wanted, declared)
+        self._declared_releases = None if left else declared
+        return left
 
     def _wanted_refs(self) -> dict[str, set[ObjectRef]] | None:
         """Every object that is wanted, by layer; None while any unit is Unknown or not applied in full."""
@@ -311,7 +361,7 @@ class Stack:
         wanted: dict[str, set[ObjectRef]] = {name: set() for name in self._ledgers}
         for name, running in self._layers.items():
             content = self._contents[name]
-            if content.broken is not None or content.unknown_units or not running.layer.applied:
+            if content.broken is not None or content.unknown_units or content.suspended or not running.layer.applied:
                 return None
             wanted[name] = {ref for unit in running.layer.units for ref in unit.keeper.board.states}
         return wanted

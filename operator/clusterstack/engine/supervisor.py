@@ -48,9 +48,11 @@ class Supervisor:
         announce: Announce,
         observe: Callable[[str, Layer], None],
         forget: Callable[[str], None],
+        selector: str = "",
     ) -> None:
         self._cluster, self._clock = cluster, clock
         self._make, self._announce, self._observe, self._forget = make, announce, observe, forget
+        self._selector = selector
         self._slots: dict[str, _Slot] = {}
         self._changed: set[str] = set()
         self.synced = False
@@ -69,13 +71,14 @@ class Supervisor:
                 await changed_or_later(self._cluster.facts, [("stacks",)], since, self._clock, FULL_LIST)
         finally:
             for slot in self._slots.values():
+                slot.stack.stopping.set()
                 slot.task.cancel()
             await asyncio.gather(*(slot.task for slot in self._slots.values()), return_exceptions=True)
 
     async def _look(self) -> None:
         self._changed.clear()
         try:
-            found = await self._cluster.list(API_VERSION, KIND)
+            found = await self._cluster.list(API_VERSION, KIND, selector=self._selector)
         except (ApiError, TransportError) as error:
             LOG.warning("ClusterStacks cannot be listed", extra={"error": str(error)})
             await sleep(self._clock, FIRST_PAUSE)

@@ -14,6 +14,7 @@ from clusterstack.engine.uninstall import Installed, Uninstall, installed
 from clusterstack.engine.wait import sleep
 
 LEVEL_DEADLINE = 600.0
+FRAME = 4  # from this rank on: CRDs and Namespaces, which hold the rest, the releases' records too
 POLL = 0.25
 SLOWEST_POLL = 2.0
 
@@ -30,7 +31,8 @@ class Teardown:
         known = {name for level in levels for name in level}
         forgotten = [name for name in self._ledgers if name not in known]
         releases = await installed(self._context)
-        for level in [forgotten, *reversed(levels)]:
+        await self._level(forgotten, [release for release in releases if release.layer not in known])
+        for level in reversed(levels):
             present = [name for name in level if name in self._ledgers]
             await self._level(present, [release for release in releases if release.layer in level])
         return tuple(self._left)
@@ -40,10 +42,13 @@ class Teardown:
         for uninstall in uninstalls:
             await uninstall.before()
         entries = [entry for layer in layers for entry in self._ledgers[layer].entries()]
-        for rank in sorted({teardown_rank(entry.ref) for entry in entries}):
+        ranks = sorted({teardown_rank(entry.ref) for entry in entries})
+        for rank in [rank for rank in ranks if rank < FRAME]:
             await self._rank([entry for entry in entries if teardown_rank(entry.ref) == rank])
         for uninstall in uninstalls:
             await uninstall.after()
+        for rank in [rank for rank in ranks if rank >= FRAME]:
+            await self._rank([entry for entry in entries if teardown_rank(entry.ref) == rank])
         for layer in layers:
             await self._ledgers[layer].forget([entry.ref for entry in self._ledgers[layer].entries()])
 

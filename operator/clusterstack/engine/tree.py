@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from clusterstack.api.spec import LayerSpec, StackSpec, parse_layer
+from clusterstack.api.spec import LayerSpec, Source, StackSpec, parse_layer
 from clusterstack.core.objects import Manifest
 from clusterstack.engine.context import Context
-from clusterstack.errors import SourceError
-from clusterstack.flux.layers import read_tree
+from clusterstack.errors import SourceError, SpecError
+from clusterstack.flux.layers import FluxTree, read_tree
 from clusterstack.render.kustomization import build
 from clusterstack.render.protocol import BuildFields
 from clusterstack.sources.fetcher import Snapshot
@@ -17,10 +17,11 @@ from clusterstack.sources.fetcher import Snapshot
 
 @dataclass(slots=True)
 class TreeReader:
-    """Reads `spec.flux`; `shared` are the sources that the tree itself declares."""
+    """Reads `spec.flux`; `shared` are the Flux sources that the tree declares, `sources` those that its layers need."""
 
     context: Context
     shared: tuple[Manifest, ...] = ()
+    sources: tuple[Source, ...] = ()
 
     async def layers(self, spec: StackSpec, snapshots: Mapping[str, Snapshot]) -> tuple[LayerSpec, ...]:
         """The layers that the tree declares. Raises RenderError, SourceError, SpecError."""
@@ -29,14 +30,23 @@ class TreeReader:
         snapshot = snapshots.get(name)
         if snapshot is None:
             raise SourceError(f"source {name or '(none)'} has not been fetched yet", reason="SourceNotReady")
+        tree = await self._read(snapshot, name, spec.flux.path, BuildFields())
+        if tree.root is not None and (fields := BuildFields.from_spec(tree.root.get("spec") or {})) != BuildFields():
+            tree = await self._read(snapshot, name, spec.flux.path, fields)  # the root patches its children
+        for problem in tree.problems:
+            if problem.fatal:
+                raise SpecError(f"layer {problem.layer}: {problem.field}: {problem.message}", reason="NotSupported")
+        self.shared = tree.shared
+        self.sources = tuple(Source.model_validate(source, by_alias=True, by_name=False) for source in tree.sources)
+        return tuple(parse_layer(layer, where=f"flux[{layer['name']}]") for layer in tree.layers)
+
+    async def _read(self, snapshot: Snapshot, name: str, path: str, fields: BuildFields) -> FluxTree:
         built = await build(
             self.context.renderers,
             root=snapshot.path,
-            path=spec.flux.path,
+            path=path,
             fetch=self.context.fetcher.fetch_file,
-            fields=BuildFields(),
+            fields=fields,
             source=f"source {name}",
         )
-        tree = read_tree(built.objects, source=name, path=spec.flux.path)
-        self.shared = tree.shared
-        return tuple(parse_layer(layer, where=f"flux[{layer['name']}]") for layer in tree.layers)
+        return read_tree(built.objects, source=name, path=path)

@@ -35,6 +35,7 @@ class ManifestUnit:
     """The objects that a layer renders itself."""
 
     name = ""
+    warnings: tuple[str, ...] = ()
 
     def __init__(
         self, cluster: Cluster, clock: Clock, *, terms: Terms, ledger: Ledger, judge: Judge, changed: Callable[[], None]

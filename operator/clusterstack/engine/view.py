@@ -46,7 +46,8 @@ def layer_view(layer: Layer, assessment: Assessment) -> LayerView:
         drift=_drift(layer),
         units=tuple(_unit(state) for state in states if state.name),
         warnings=tuple(f"{claim.ref} is also declared here; layer {claim.owner} owns it" for claim in content.claims)
-        + tuple(problem.message for problem in content.problems),
+        + tuple(problem.message for problem in content.problems)
+        + tuple(warning for unit in layer.units for warning in unit.warnings),
         history=chronicle.history,
         generation=1,
     )
@@ -66,4 +67,11 @@ def _unit(state: UnitState) -> UnitView:
     else:
         phase = Phase.PROGRESSING
     message = str(state.pending) if state.pending is not None else ""
-    return UnitView(name=state.name, phase=phase, ready=state.ready, total=state.total, message=message)
+    return UnitView(
+        name=state.name,
+        phase=phase,
+        ready=state.ready,
+        total=state.total,
+        revision=str(state.revision or ""),
+        message=message,
+    )

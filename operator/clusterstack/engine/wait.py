@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Collection, Coroutine, Hashable
+from collections.abc import Callable, Collection, Coroutine, Hashable
 from typing import Any, TypeVar
 
 from clusterstack.core.gates import Answer, Closed, Open, Unsynced
@@ -77,16 +77,21 @@ async def unless_changed(facts: Bus, keys: Collection[Hashable], since: int, wor
         await asyncio.gather(*(one for one in (task, change) if one is not None), return_exceptions=True)
 
 
-async def uncancelled(work: Awaitable[T]) -> T:
-    """Finish `work` even when cancelled meanwhile, and only then let the cancellation through."""
+async def uncancelled(work: Coroutine[Any, Any, T], stop: asyncio.Event) -> T:
+    """Finish `work` even when cancelled meanwhile, and only then let the cancellation through; once `stop` is set, the
+    whole process is about to end, and there is no time for that."""
     task = asyncio.ensure_future(work)
     try:
         return await asyncio.shield(task)
     except asyncio.CancelledError:
-        if not task.done():
-            try:
-                await asyncio.wait([task])
-            except asyncio.CancelledError:
-                task.cancel()
-                await asyncio.gather(task, return_exceptions=True)
+        try:
+            if not task.done():
+                await first_of(_done(task), stop.wait())
+        finally:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
         raise
+
+
+async def _done(task: asyncio.Task[Any]) -> None:
+    await asyncio.wait([task])

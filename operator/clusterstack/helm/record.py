@@ -22,6 +22,7 @@ OWNER_SELECTOR = "owner=helm"
 SECRET_TYPE = "helm.sh/release.v1"  # noqa: S105 - a type's name
 INPUT_LABEL = "clusterstack.dev/input"
 PROGRESS_LABEL = "clusterstack.dev/progress"
+APPLY = "apply"  # the step between the hooks before and after
 MAX_RECORD_BYTES = 1024 * 1024  # corev1.MaxSecretSize, over the decoded values of a Secret
 
 _RESERVED_LABELS = frozenset(

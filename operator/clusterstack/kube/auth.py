@@ -21,6 +21,7 @@ from clusterstack.errors import TransportError
 
 RENEW_AFTER = 60.0  # seconds; the kubelet replaces a Pod's token file long before the old token ends
 READ_BUFFER = 2**20
+LOOP_TURNS = 3
 
 Reload = Callable[[Configuration], Awaitable[None]]
 
@@ -63,6 +64,8 @@ class Connection:
 
     async def close(self) -> None:
         await self.session.close()
+        for _ in range(LOOP_TURNS):  # aborted connections tell their transports one turn later
+            await asyncio.sleep(0)
         await self._api.close()  # type: ignore[no-untyped-call]
 
     async def __aenter__(self) -> Self:

@@ -6,10 +6,10 @@ torn: it is answered, and its answer has reached the cache, before a cancellatio
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any, NamedTuple, TypedDict, Unpack
+from typing import Any, TypedDict, Unpack
 
 import msgspec
 
@@ -18,6 +18,7 @@ from clusterstack.core.objects import Manifest, ObjectRef
 from clusterstack.errors import ApiError, SpecError
 from clusterstack.kube.auth import Connection
 from clusterstack.kube.exchange import Exchange, RequestLog
+from clusterstack.kube.live import Live, project_json
 from clusterstack.kube.resource import Resource
 from clusterstack.kube.slots import Slots
 from clusterstack.kube.transport import JSON, Answer, Request, Transport, without_secrets
@@ -39,11 +40,23 @@ class Caller(TypedDict, total=False):
     lane: str
 
 
-class Written(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Written:
     """The outcome of an apply: whether the object was created, and the object as stored."""
 
     created: bool
-    object: Manifest
+    resource: Resource
+    answer: Answer
+
+    @property
+    def object(self) -> Manifest:
+        """The object, decoded afresh on each call."""
+        return self.answer.json()
+
+    @property
+    def live(self) -> Live:
+        """Its projection."""
+        return project_json(self.resource, self.answer.body)
 
 
 class KubeClient:
@@ -136,20 +149,21 @@ class KubeClient:
         *,
         query: Mapping[str, str],
         metadata_only: bool = False,
+        limit: int = PAGE,
         **caller: Unpack[Caller],
-    ) -> AsyncIterator[bytes]:
+    ) -> AsyncGenerator[bytes, None]:
         """The JSON of each page of a list. Raises ApiError 410 when it grew too old between two pages: start over."""
         request = self._request("GET", resource, namespace, caller=caller)
         if metadata_only:
             request = _with_headers(request, Accept=METADATA_LIST)
-        wanted = {key: value for key, value in query.items() if value} | {"limit": str(PAGE)}
+        wanted = {key: value for key, value in query.items() if value} | {"limit": str(limit)}
         more = "start"
         while more:
             answer = await self.exchange.read(
                 replace(request, query=dict(wanted)), resource, caller.get("lane", ""), verb="list"
             )
             yield answer.body
-            more = _page_end.decode(answer.body).metadata.continue_
+            more = answer.continuation
             wanted["continue"] = more
 
     def watch(
@@ -189,7 +203,7 @@ class KubeClient:
         request = _with_headers(request, **{"Content-Type": APPLY})
         query = {"fieldManager": manager, "force": "true" if force else "false"}
         answer = await self._write(request, resource, manifest, query=query, dry_run=dry_run, caller=caller)
-        return Written(answer.status == 201, answer.json())
+        return Written(answer.status == 201, resource, answer)
 
     async def apply_status(
         self,
@@ -365,17 +379,6 @@ class KubeClient:
             details, metadata = remains.get("details") or {}, remains.get("metadata") or {}
             if known := uid or metadata.get("uid") or details.get("uid"):
                 self.on_deleted(ref, known)
-
-
-class _ListMetadata(msgspec.Struct):
-    continue_: str = msgspec.field(name="continue", default="")
-
-
-class _PageEnd(msgspec.Struct):
-    metadata: _ListMetadata
-
-
-_page_end = msgspec.json.Decoder(_PageEnd)
 
 
 def _ref(resource: Resource, namespace: str, name: str) -> ObjectRef:

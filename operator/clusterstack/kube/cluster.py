@@ -9,7 +9,7 @@ from clusterstack.errors import ApiError
 from clusterstack.kube.client import KubeClient
 from clusterstack.kube.discovery import Discovery
 from clusterstack.kube.facts import Bus
-from clusterstack.kube.live import Live, project
+from clusterstack.kube.live import Live
 from clusterstack.kube.observer import Handle, Observer, Watch
 from clusterstack.kube.resource import Resource
 
@@ -64,8 +64,8 @@ class KubeCluster:
         self, manifest: Manifest, resource: Resource, *, manager: str, account: str = "", lane: str = ""
     ) -> tuple[bool, Live]:
         written = await self._client.apply(resource, manifest, manager=manager, impersonate=account or None, lane=lane)
-        live = self._observer.absorb(written.object) or self._observer.get(ref_of(written.object))
-        return written.created, live or project(resource, written.object)
+        live = written.live  # it is in the cache already, where something newer may have arrived since
+        return written.created, self._observer.get(live.ref) or live
 
     async def get(
         self, api_version: str, kind: str, namespace: str, name: str, *, account: str = ""

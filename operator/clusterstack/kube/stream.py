@@ -125,6 +125,7 @@ class Stream:
         self._rest = rest
         self._backoff = Backoff(*backoff)
         self._failures = 0
+        self._broken = False  # the last connection did not end as agreed
         self._highest = 0  # revision seen here
         self._version = ""  # of the last event; empty: list first
         self.state = StreamState.STARTING
@@ -149,6 +150,9 @@ class Stream:
             self._selection = selection = _as_served(selection, self._resolve())
             self._version = await self._list()
             self._settle(StreamState.SYNCED, None)
+        elif self._broken:
+            await self._check_time()
+        self._broken = False
         if "watch" not in selection.resource.verbs:
             self._version = ""
             await asyncio.sleep(POLL_PERIOD)
@@ -156,6 +160,7 @@ class Stream:
         await self._watch()
 
     def _failed(self, error: ClusterStackError) -> None:
+        self._broken = True
         if isinstance(error, ApiError):
             self._version = ""  # whatever the server objects to, a list starts afresh
             if error.status == 410:
@@ -191,6 +196,23 @@ class Stream:
         self._sink.relisted(seen, revision_of(version))
         return version or "0"
 
+    async def _check_time(self) -> None:
+        """After a break: a server restored from a backup would let our watch sleep until its revisions catch up."""
+        pages = self._client.pages(
+            self._selection.resource, self._selection.namespace, query={}, metadata_only=True, lane=LANE, limit=1
+        )
+        async for body in pages:
+            self._believe(_page.decode(body).metadata.resource_version)
+            return
+
+    def _believe(self, version: str) -> None:
+        if 0 < revision_of(version) < self._highest:
+            raise ApiError(
+                f"{self._selection.resource}: the server's revisions went back to {version}",
+                status=410,
+                reason="Expired",
+            )
+
     def _began_at(self, revision: int) -> None:
         """A list is as new as anything seen before it, or the server has gone back in time."""
         if revision < self._highest:
@@ -218,6 +240,9 @@ class Stream:
             async for line in lines:
                 self._failures = 0
                 self._settle(StreamState.SYNCED, None)
+                if line and self._selection != _as_served(self._selection, self._resolve()):
+                    self._version = ""  # a watch outlives its version; what it shows is better read in the served one
+                    return
                 if line:
                     self._received(line)
                     self._backoff.reset()
@@ -238,7 +263,9 @@ class Stream:
                 self._continue_from(live.resource_version)
                 self._sink.removed(live.ref, live.revision)
             case "BOOKMARK":
-                self._continue_from(_bookmark.decode(event.object).metadata.resource_version)
+                version = _bookmark.decode(event.object).metadata.resource_version
+                self._believe(version)
+                self._continue_from(version)
             case _:
                 status = _status.decode(event.object)
                 raise ApiError(

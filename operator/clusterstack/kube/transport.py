@@ -19,6 +19,7 @@ T = TypeVar("T")
 
 JSON = "application/json"
 MAX_CAUSES = 10
+HANDSHAKE_GRACE = 1.0  # seconds
 DEFAULT_RETRY_AFTER = 1.0  # seconds, for a 429 that names none
 
 
@@ -54,6 +55,11 @@ class Answer:
         return decoded
 
     @property
+    def continuation(self) -> str:
+        """Where a list goes on; empty on its last page."""
+        return _page.decode(self.body).metadata.continue_
+
+    @property
     def retry_after(self) -> float:
         """Seconds the server asks us to wait; zero when it does not say."""
         try:
@@ -79,7 +85,16 @@ class _Status(msgspec.Struct):
     details: _Details | None = None
 
 
+class _PageMetadata(msgspec.Struct):
+    continue_: str = msgspec.field(name="continue", default="")
+
+
+class _Page(msgspec.Struct):
+    metadata: _PageMetadata
+
+
 _status = msgspec.json.Decoder(_Status)
+_page = msgspec.json.Decoder(_Page)
 
 
 def failure(request: Request, answer: Answer) -> ApiError:
@@ -155,7 +170,7 @@ class Transport:
         timeout = aiohttp.ClientTimeout(total=request.timeout, connect=self._connect_timeout)
         try:
             headers = self._headers | await self._connection.headers(renew=renew) | dict(request.headers)
-            async with self._open(request, headers, timeout) as response:
+            async with await self._open(request, headers, timeout) as response:
                 return Answer(response.status, response.headers, await response.read())
         except (aiohttp.ClientError, OSError) as error:
             raise unreachable(request, error) from error
@@ -168,22 +183,41 @@ class Transport:
         timeout = aiohttp.ClientTimeout(total=None, connect=self._connect_timeout, sock_read=idle)
         try:
             headers = self._headers | await self._connection.headers() | dict(request.headers)
-            async with self._open(request, headers, timeout) as response:
+            async with await self._open(request, headers, timeout) as response:
                 if response.status != 200:
                     raise failure(request, Answer(response.status, response.headers, await response.read()))
-                yield b""
-                async for line in _lines(response.content):
-                    yield line
+                try:
+                    yield b""
+                    async for line in _lines(response.content):
+                        yield line
+                finally:
+                    _abort(response)
         except aiohttp.SocketTimeoutError:
             return
         except (aiohttp.ClientError, OSError) as error:
             raise unreachable(request, error) from error
 
-    def _open(
+    async def _open(
         self, request: Request, headers: dict[str, str], timeout: aiohttp.ClientTimeout
-    ) -> aiohttp.client._RequestContextManager:
+    ) -> aiohttp.ClientResponse:
+        """Sends, and waits for the answer's beginning; a cancellation leaves a TLS handshake some time to end, because
+        asyncio loses the socket of a handshake that is cancelled.
+        """
+        opening = asyncio.ensure_future(self._request(request, headers, timeout))
+        try:
+            return await asyncio.shield(opening)
+        except asyncio.CancelledError:
+            await asyncio.wait({opening}, timeout=HANDSHAKE_GRACE)
+            if opening.cancel() or opening.cancelled() or opening.exception() is not None:
+                raise
+            _abort(opening.result())
+            raise
+
+    async def _request(
+        self, request: Request, headers: dict[str, str], timeout: aiohttp.ClientTimeout
+    ) -> aiohttp.ClientResponse:
         connection = self._connection
-        return connection.session.request(
+        return await connection.session.request(
             request.method,
             connection.server + request.path,
             params=request.query,
@@ -193,6 +227,14 @@ class Transport:
             allow_redirects=False,
             **connection.options,
         )
+
+
+def _abort(response: aiohttp.ClientResponse) -> None:
+    """Drops an unfinished answer's connection now: a polite end of TLS would wait for the server, past our own end."""
+    transport = response.connection.transport if response.connection is not None else None
+    if transport is not None:
+        transport.abort()
+    response.close()
 
 
 async def _lines(content: aiohttp.StreamReader) -> AsyncGenerator[bytes, None]:

@@ -17,7 +17,7 @@ from clusterstack.errors import RenderError
 
 MAX_LINE = 64 << 20
 EXIT_MEMORY = 87  # renderer/isolate.go
-STDERR_TAIL = 4096
+STDERR_HEAD = 4096
 
 Question = Callable[[dict[str, Any]], Awaitable[Mapping[str, Any]]]
 
@@ -70,6 +70,7 @@ class RendererProcess:
         """
         identity = next(self._ids)
         self.served += 1
+        self._stderr = b""
         try:
             async with asyncio.timeout(timeout) as limit:
                 await self._send({**message, "id": identity})
@@ -121,14 +122,16 @@ class RendererProcess:
         if code == EXIT_MEMORY:
             text = f"rendering needs more than {self._memory_mib} MiB of memory"
             return RenderError(text, reason="RenderMemoryExceeded", retryable=True)
-        first = self._stderr.decode(errors="replace").strip().splitlines()
-        detail = f": {first[0][:200]}" if first else ""
-        return _died(f"the renderer died (exit status {code}){detail}")
+        lines = self._stderr.decode(errors="replace").strip().splitlines()
+        cause = next(
+            (line for line in lines if line.startswith(("fatal error: ", "panic: "))), lines[0] if lines else ""
+        )
+        return _died(f"the renderer died (exit status {code}){': ' + cause[:200] if cause else ''}")
 
     async def _drain_stderr(self) -> None:
         assert self._process.stderr is not None
-        while part := await self._process.stderr.read(STDERR_TAIL):
-            self._stderr = (self._stderr + part)[-STDERR_TAIL:]
+        while part := await self._process.stderr.read(STDERR_HEAD):
+            self._stderr = (self._stderr + part)[:STDERR_HEAD]  # a cause of death comes before the stack
 
     def resident_mib(self) -> int:
         """Resident memory in MiB; 0 where /proc cannot tell."""

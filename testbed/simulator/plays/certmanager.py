@@ -73,8 +73,7 @@ async def _issue(scene: Scene, name: str) -> None:
         "data": {field: certs.encode(value) for field, value in data.items()},
     }
     await scene.ensure(builtin.SECRETS, body, owned=False)
-    what = "Secret", scene.namespace, name
-    await scene.until((builtin.SECRETS.name,), lambda: _has_secret(scene, name), what=what)
+    await scene.store.until((builtin.SECRETS.name,), lambda: _has_secret(scene, name))
 
 
 def _issued(scene: Scene) -> Status:

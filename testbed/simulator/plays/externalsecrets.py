@@ -52,8 +52,7 @@ async def _sync(scene: Scene, target: str) -> None:
     existing = _secret(scene, target)
     if existing is None and policy != "Merge":
         await scene.ensure(builtin.SECRETS, body, owned=policy == "Owner")
-        what = "Secret", scene.namespace, target
-        await scene.until((builtin.SECRETS.name,), lambda: _secret(scene, target) is not None, what=what)
+        await scene.store.until((builtin.SECRETS.name,), lambda: _secret(scene, target) is not None)
     elif existing is not None and any(existing.get("data", {}).get(name) != value for name, value in data.items()):
         await scene.stage.client.merge(builtin.SECRETS, scene.namespace, target, {"data": data})
 

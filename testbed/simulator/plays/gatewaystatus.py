@@ -21,13 +21,13 @@ async def _route(scene: Scene) -> None:
     """No parents until the Gateway is accepted; unresolved for as long as a backend is missing."""
     for reference in scene.spec.get("parentRefs") or ():
         where = reference.get("namespace", scene.namespace), reference["name"]
-        await scene.until((GATEWAYS,), lambda: _accepted(scene, where), what=("Gateway", *where))  # noqa: B023
-    missing = _missing_backend(scene)
-    if missing or not _resolved(scene):
-        if missing:
-            await scene.progress(_parents(scene, resolved=False))
-            what = "Service", *missing
-            await scene.until((builtin.SERVICES.name,), lambda: _missing_backend(scene) is None, what=what)
+        await scene.until((GATEWAYS,), lambda: _accepted(scene, where), what=("Gateway", *where), begun=True)  # noqa: B023
+    if not all(_is_there(scene, where) for where in _backends(scene)):
+        await scene.progress(_parents(scene, resolved=False))
+    for where in _backends(scene):
+        services = (builtin.SERVICES.name,)
+        await scene.until(services, lambda: _is_there(scene, where), what=("Service", *where), begun=True)  # noqa: B023
+    if not _resolved(scene):
         await scene.wait()
     await scene.healthy(_parents(scene, resolved=True))
 
@@ -36,13 +36,17 @@ def _accepted(scene: Scene, where: tuple[str, str]) -> bool:
     return is_true(scene.store.get(GATEWAYS, *where), "Accepted")
 
 
-def _missing_backend(scene: Scene) -> tuple[str, str] | None:
-    for rule in scene.spec.get("rules") or ():
-        for backend in rule.get("backendRefs") or ():
-            where = backend.get("namespace", scene.namespace), backend["name"]
-            if backend.get("kind", "Service") == "Service" and scene.store.get(builtin.SERVICES.name, *where) is None:
-                return where
-    return None
+def _backends(scene: Scene) -> list[tuple[str, str]]:
+    return [
+        (backend.get("namespace", scene.namespace), backend["name"])
+        for rule in scene.spec.get("rules") or ()
+        for backend in rule.get("backendRefs") or ()
+        if backend.get("kind", "Service") == "Service"
+    ]
+
+
+def _is_there(scene: Scene, where: tuple[str, str]) -> bool:
+    return scene.store.get(builtin.SERVICES.name, *where) is not None
 
 
 def _resolved(scene: Scene) -> bool:
@@ -86,6 +90,7 @@ async def _policy(scene: Scene) -> None:
             (resource,),
             lambda: scene.store.get(resource, *where),  # noqa: B023
             what=(reference["kind"], *where),
+            begun=True,
         )
     if not get(scene.obj, "status", "ancestors"):
         await scene.wait()

@@ -78,7 +78,10 @@ PLAYS = (
         )
         for plural in _PORTS
     ),
-    *(Play(f"{plural}.{_GROUP}", VICTORIA_METRICS, steps(_applied), failure=_failed) for plural in _CONFIGURATION),
+    *(
+        Play(f"{plural}.{_GROUP}", VICTORIA_METRICS, steps(_applied), failure=_failed, informational=True)
+        for plural in _CONFIGURATION
+    ),
     Play(
         "opentelemetrycollectors.opentelemetry.io",
         OPENTELEMETRY,

@@ -39,7 +39,9 @@ async def _subscription(scene: Scene) -> None:
         await _install_plan(scene, plan, csv)
         await scene.progress(_pending(scene, plan, csv))
         where = scene.namespace, csv
-        await scene.until((CSVS,), lambda: scene.store.get(CSVS, *where), what=("ClusterServiceVersion", *where))
+        await scene.until(
+            (CSVS,), lambda: scene.store.get(CSVS, *where), what=("ClusterServiceVersion", *where), begun=True
+        )
     await scene.healthy(
         {
             **_pending(scene, plan, csv),

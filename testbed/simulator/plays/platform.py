@@ -79,5 +79,6 @@ PLAYS = (
         VPA,
         steps(_RECOMMENDED),
         failure={"conditions": [condition("ConfigUnsupported", True)]},
+        informational=True,
     ),
 )

@@ -70,15 +70,15 @@ def is_foreign(reference: Reference) -> bool:
     return reference.target.service in _JOBS or not reference.pointer
 
 
-def key_pair(store: Store, target: Target, calls: Iterable[Reference]) -> KeyPair | None:
-    """The certificate that the Service's pods would serve, or None for as long as there is none."""
+def serving_secret(store: Store, target: Target, calls: Iterable[Reference]) -> Obj | None:
+    """The Secret that the Service's pods would mount, or None for as long as there is none."""
     rotation = rotation_of(target)
     name = rotation.secret if rotation else _JOBS.get(target.service, "")
     if name:
-        return read(store.get(builtin.SECRETS.name, target.namespace, name))
+        return store.get(builtin.SECRETS.name, target.namespace, name)
     for call in calls:
         if call.certificate:
-            return read(certificate_secret(store, call.certificate))
+            return certificate_secret(store, call.certificate)
         if call.bundle and (found := _rendered(store, target.namespace, call.bundle)):
             return found
     return None
@@ -106,9 +106,9 @@ def read(secret: Obj | None) -> KeyPair | None:
     return None
 
 
-def _rendered(store: Store, namespace: str, bundle: str) -> KeyPair | None:
+def _rendered(store: Store, namespace: str, bundle: str) -> Obj | None:
     """A chart that renders a caBundle renders the Secret that goes with it."""
     for secret in store.all(builtin.SECRETS.name):
         if secret["metadata"].get("namespace") == namespace and get(secret, "data", "ca.crt") == bundle:
-            return read(secret)
+            return secret
     return None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping
+from fnmatch import fnmatchcase
 
 from testbed.simulator import builtin, certs
 from testbed.simulator.broken import Mode
@@ -13,7 +14,7 @@ from testbed.simulator.objects import get
 from testbed.simulator.plays.certmanager import CERTIFICATES
 from testbed.simulator.scene import Stage
 from testbed.simulator.webhooks.answers import Api, application
-from testbed.simulator.webhooks.authorities import is_managed, key_pair, rotation_of
+from testbed.simulator.webhooks.authorities import is_managed, read, rotation_of, serving_secret
 from testbed.simulator.webhooks.injector import Injector
 from testbed.simulator.webhooks.listeners import Address, Listeners, Wanted
 from testbed.simulator.webhooks.references import Reference, Target, references
@@ -45,6 +46,7 @@ class Backends:
         self._apis: dict[Target, list[Api]] = {}
         self._invented: dict[Target, KeyPair] = {}
         self._failed: dict[Address, str] = {}
+        self._up: set[Target] = set()
 
     def rebroken(self) -> None:
         """To be called when the broken rules changed."""
@@ -66,13 +68,18 @@ class Backends:
         for call in references(self._stage.store, self._catalogue.definitions):
             by_target.setdefault(call.target, []).append(call)
         wanted: dict[Address, Wanted] = {}
+        up: set[Target] = set()
         for target, calls in by_target.items():
             if rotation := rotation_of(target):
                 self._rotator.want(target, rotation)
             self._apis[target] = [call.api for call in calls if call.api != ("", "")]
-            wanted |= self._servers(target, calls)
+            servers = self._servers(target, calls)
+            wanted |= servers
+            if servers:
+                up.add(target)
         for address, reason in await self._listeners.become(wanted):
             self._complain(address, reason)
+        self._note({target: calls for target, calls in by_target.items() if target in up})
         await self._injector.inject([call for calls in by_target.values() for call in calls], self._invented)
 
     def _servers(self, target: Target, calls: list[Reference]) -> Mapping[Address, Wanted]:
@@ -80,7 +87,7 @@ class Backends:
         address = get(service, "spec", "clusterIP")
         if not address or address == "None" or not self._has_endpoint(target) or self._mode(target) == "down":
             return {}
-        pair = key_pair(self._stage.store, target, calls)
+        pair = read(serving_secret(self._stage.store, target, calls))
         if pair is None and not is_managed(target, calls):
             pair = self._invent(target)
         if pair is None:
@@ -109,6 +116,38 @@ class Backends:
                 if any(get(one, "conditions", "ready") for one in endpoints):
                     return True
         return False
+
+    def _note(self, up: Mapping[Target, list[Reference]]) -> None:
+        """Journals what started and stopped answering, as objects of a kind `Webhook` that does not exist."""
+        for target in self._up ^ up.keys():
+            meta = {"namespace": target.namespace, "name": target.service}
+            details = self._details(target, up[target]) if target in up else {}
+            self._stage.journal.write(
+                "healthy" if target in up else "unhealthy", {"kind": "Webhook", "metadata": meta}, **details
+            )
+        self._up = set(up)
+
+    def _details(self, target: Target, calls: list[Reference]) -> dict[str, object]:
+        store = self._stage.store
+        service = store.get(builtin.SERVICES.name, target.namespace, target.service)
+        selector = get(service, "spec", "selector") or {}
+        backing = [
+            found["metadata"]["name"]
+            for found in store.all(builtin.DEPLOYMENTS.name)
+            if found["metadata"]["namespace"] == target.namespace
+            and selector.items() <= (get(found, "spec", "template", "metadata", "labels") or {}).items()
+        ]
+        patterns = {pattern for call in calls for pattern in call.guards}
+        secret = serving_secret(store, target, calls)
+        return {
+            "deployments": backing,
+            "secret": secret["metadata"]["name"] if secret else "",
+            "guards": sorted(
+                f"{crd['spec']['names']['kind']}.{crd['spec']['group']}"
+                for name, crd in self._catalogue.definitions.items()
+                if any(fnmatchcase(name, pattern) for pattern in patterns)
+            ),
+        }
 
     def _mode(self, target: Target) -> Mode:
         return self._stage.broken.mode("webhook", target.namespace, target.service)

@@ -59,7 +59,7 @@ class Injector:
             return None
         store = self._stage.store
         if call.certificate or call.secret:
-            if not self._stage.ungated and CA_INJECTOR.missing(store) is not None:
+            if not self._stage.ungated and not CA_INJECTOR.is_up(store):
                 return None
             namespace, _, name = call.secret.partition("/")
             named = store.get(builtin.SECRETS.name, namespace, name)
@@ -68,7 +68,7 @@ class Injector:
         rotation = rotation_of(call.target)
         if rotation is None:
             return invented[call.target].ca if call.target in invented else None
-        if not rotation.injects or (not self._stage.ungated and rotation.operator.missing(store) is not None):
+        if not rotation.injects or (not self._stage.ungated and not rotation.operator.is_up(store)):
             return None
         pair = read(store.get(builtin.SECRETS.name, call.target.namespace, rotation.secret))
         return pair.ca if pair else None

@@ -38,6 +38,8 @@ class Reference:
     """Group and version of an aggregated API."""
     webhook: str = ""
     has_rules: bool = True
+    guards: tuple[str, ...] = ()
+    """Patterns of plural.group whose writes fail while nobody answers."""
 
 
 def references(store: Store, definitions: Mapping[str, Obj]) -> Iterator[Reference]:
@@ -60,8 +62,20 @@ def _of_configuration(resource: Resource, configuration: Obj) -> Iterable[Refere
         if service:
             pointer = f"/webhooks/{number}/clientConfig/caBundle"
             bundle = webhook["clientConfig"].get("caBundle", "")
-            more = {"webhook": webhook["name"], "has_rules": bool(webhook.get("rules"))}
+            more = {"webhook": webhook["name"], "has_rules": bool(webhook.get("rules")), "guards": _guards(webhook)}
             yield _reference(resource, configuration, service, pointer, bundle, **more)
+
+
+def _guards(webhook: Obj) -> tuple[str, ...]:
+    if webhook.get("failurePolicy", "Fail") != "Fail":
+        return ()
+    return tuple(
+        f"{resource.split('/')[0]}.{group}"
+        for rule in webhook.get("rules") or ()
+        for group in rule["apiGroups"]
+        for resource in rule["resources"]
+        if group
+    )
 
 
 def _of_api(api: Obj, service: Obj) -> Reference:

@@ -27,7 +27,7 @@ class Rotator:
             self._tasks.create_task(self._keep(target.namespace, rotation))
 
     def is_up(self, rotation: Rotation) -> bool:
-        return self._stage.ungated or rotation.operator.missing(self._stage.store) is None
+        return self._stage.ungated or rotation.operator.is_up(self._stage.store)
 
     async def _keep(self, namespace: str, rotation: Rotation) -> None:
         store = self._stage.store
@@ -63,4 +63,8 @@ class Rotator:
             body = {"apiVersion": "v1", "kind": "Secret", "metadata": meta, "data": data}
             written = await client.create(builtin.SECRETS, body)
         if written is not None:
-            self._stage.journal.write("created", written, controller=rotation.operator.name)
+            name = rotation.operator.deployments[0]
+            up = rotation.operator.up(self._stage.store, name)
+            by = {"kind": "Deployment", "namespace": namespace, "name": up["metadata"]["name"] if up else name}
+            waited = self._stage.dice.seconds("Secret", namespace, rotation.secret)
+            self._stage.journal.write("created", written, by=by, waited=waited)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 from typing import Any, cast
 
 from clusterstack.core.objects import ObjectRef
@@ -50,8 +50,15 @@ class Script:
     def __init__(self, lists: list[bytes | Exception], watches: list[list[Step]]) -> None:
         self.lists, self.watches = lists, watches
         self.asked: list[str] = []
+        self.now = 1000  # the revision that a check finds
 
-    async def pages(self, resource: Resource, namespace: str = "", **_: Any) -> AsyncIterator[bytes]:
+    async def pages(
+        self, resource: Resource, namespace: str = "", *, limit: int = 500, **_: Any
+    ) -> AsyncIterator[bytes]:
+        if limit == 1:
+            self.asked.append("check")
+            yield listed(self.now)
+            return
         self.asked.append(f"list {resource.api_version}")
         step = self.lists.pop(0)
         if isinstance(step, Exception):
@@ -99,12 +106,20 @@ def play(
     *,
     resource: Resource = KIND,
     served: Resource | None = KIND,
+    resolve: Callable[[], Resource | None] | None = None,
+    notes: Notes | None = None,
     seconds: float = 60,
 ) -> tuple[Script, Notes]:
+    notes = notes or Notes()
+
     async def scenario() -> tuple[Script, Notes]:
-        script, notes = Script(lists, watches), Notes()
+        script = Script(lists, watches)
         stream = Stream(
-            cast("KubeClient", script), Selection(resource), notes, resolve=lambda: served, rest=asyncio.sleep
+            cast("KubeClient", script),
+            Selection(resource),
+            notes,
+            resolve=resolve or (lambda: served),
+            rest=asyncio.sleep,
         )
         task = asyncio.create_task(stream.run())
         asyncio.get_running_loop().call_later(seconds, task.cancel)
@@ -131,7 +146,7 @@ def test_it_continues_from_the_last_bookmark_when_the_server_ends_a_watch() -> N
 def test_a_broken_connection_is_resumed_without_a_list() -> None:
     broken = TransportError("reset", reason="Disconnected")
     script, notes = play([listed(10)], [[OPEN, event("ADDED", thing(12)), broken], [OPEN, HANG]])
-    assert script.asked == ["list example.dev/v1", "watch 10", "watch 12"]
+    assert script.asked == ["list example.dev/v1", "watch 10", "check", "watch 12"]
     assert notes.states == [StreamState.SYNCED]
 
 
@@ -170,9 +185,37 @@ def test_a_version_no_longer_served_is_replaced_by_the_one_that_is() -> None:
     assert script.asked == ["list example.dev/v2", "watch 10"]
 
 
+def test_a_watch_changes_over_when_another_version_is_preferred() -> None:
+    newer = Resource("example.dev", "v2", "Thing", "things", namespaced=True)
+    served = [KIND]
+
+    class Upgraded(Notes):
+        def relisted(self, seen: set[ObjectRef], revision: int) -> None:
+            super().relisted(seen, revision)
+            served[:] = [newer]
+
+    events: list[Step] = [OPEN, event("ADDED", thing(12)), HANG]
+    script, notes = play([listed(10), listed(12, thing(12))], [events], resolve=lambda: served[0], notes=Upgraded())
+    assert script.asked == ["list example.dev/v1", "watch 10", "list example.dev/v2", "watch 12"]
+    assert notes.told == ["relisted [] 10", "put web 12", "relisted ['web'] 12"]
+
+
 def test_a_server_that_went_back_in_time_is_noticed_before_its_objects_are_told() -> None:
     _script, notes = play([listed(50, thing(45)), listed(20, thing(15))], [[OPEN, error(410)]])
     assert notes.told == ["put web 45", "relisted ['web'] 50", "rewound", "put web 15", "relisted ['web'] 20"]
+
+
+def test_a_break_is_used_to_see_whether_the_server_went_back_in_time() -> None:
+    broken = TransportError("reset", reason="Disconnected")
+    script, notes = play([listed(5000, thing(45)), listed(1000)], [[OPEN, broken], [OPEN, HANG]])
+    assert script.asked == ["list example.dev/v1", "watch 5000", "check", "list example.dev/v1", "watch 1000"]
+    assert notes.told[-2:] == ["rewound", "relisted [] 1000"]
+
+
+def test_a_bookmark_from_the_past_is_a_server_that_went_back() -> None:
+    script, notes = play([listed(5000), listed(1000)], [[OPEN, bookmark(900)], [OPEN, HANG]])
+    assert script.asked == ["list example.dev/v1", "watch 5000", "list example.dev/v1", "watch 1000"]
+    assert "rewound" in notes.told
 
 
 def test_what_cannot_be_read_does_not_end_the_stream() -> None:

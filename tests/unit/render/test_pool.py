@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import signal
 from collections.abc import Callable
 from pathlib import Path
@@ -12,7 +13,7 @@ import pytest
 
 from clusterstack.errors import RenderError
 from clusterstack.render.pool import RendererPool
-from clusterstack.render.protocol import HelmRequest, LookupAnswer
+from clusterstack.render.protocol import BuildFields, HelmRequest, KustomizeRequest, LookupAnswer
 
 
 class Paused:
@@ -90,6 +91,14 @@ async def test_endless_recursion_ends_one_render_only(pool: RendererPool, tmp_pa
     with pytest.raises(RenderError, match="nested reference"):
         await pool.helm(chart(tmp_path / "recursive", recursive), lookup=Paused())
     assert (await pool.helm(chart(tmp_path / "good", ""), lookup=Paused())).name == "c"
+
+
+async def test_input_that_overflows_the_stack_is_named_as_such(pool: RendererPool, tmp_path: Path) -> None:
+    cyclic = "apiVersion: v1\nkind: X\nmetadata: {name: x}\nspec: &s {self: *s}\n"
+    (tmp_path / "x.yaml").write_text(cyclic)
+    with pytest.raises(RenderError, match="fatal error: stack overflow") as caught:
+        await pool.kustomize(KustomizeRequest(tmp_path, tmp_path, fields=BuildFields()))
+    assert caught.value.reason == "RendererDied"
 
 
 async def test_a_result_past_the_line_limit_is_refused_and_the_next_one_works(
@@ -239,8 +248,8 @@ async def test_a_program_that_is_no_renderer_fails_the_call(tmp_path: Path) -> N
 
 async def test_a_renderer_can_open_no_socket_and_start_no_program(pool: RendererPool, tmp_path: Path) -> None:
     pid = await pid_of(pool, chart(tmp_path, ""))
-    status = dict(
-        line.split(":\t", 1) for line in Path(f"/proc/{pid}/status").read_text().splitlines() if ":\t" in line
-    )
-    assert (status["Seccomp"], status["NoNewPrivs"]) == ("2", "1")
-    assert not any(entry.startswith(b"PATH=") for entry in Path(f"/proc/{pid}/environ").read_bytes().split(b"\0"))
+    process = Path("/proc") / str(pid)
+    status = process.joinpath("status").read_text()
+    assert re.search(r"^Seccomp:\t2$", status, re.MULTILINE)
+    assert re.search(r"^NoNewPrivs:\t1$", status, re.MULTILINE)
+    assert b"PATH=" not in process.joinpath("environ").read_bytes()

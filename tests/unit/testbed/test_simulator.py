@@ -72,11 +72,11 @@ def test_an_external_secrets_template_renders_fields_printf_and_pipes() -> None:
 
 def test_an_operator_is_up_once_its_deployment_is_available_under_any_release_name() -> None:
     store, operator = Store(), Operator("x", ("the-operator",))
-    assert operator.missing(store) == ("", "the-operator")
+    assert not operator.is_up(store)
     store.put(builtin.DEPLOYMENTS, deployment("release-the-operator", ready=0))
-    assert operator.missing(store) == ("a", "release-the-operator")
+    assert not operator.is_up(store)
     store.put(builtin.DEPLOYMENTS, deployment("release-the-operator"))
-    assert operator.missing(store) is None
+    assert operator.is_up(store)
 
 
 def test_a_deployment_whose_status_is_of_an_older_generation_is_not_ready() -> None:

@@ -1,0 +1,1 @@
+"""`make demo`: a control plane, the operator and examples/demo, from nothing to all Ready, with a live table."""
