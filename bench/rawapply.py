@@ -19,6 +19,12 @@ _IN_FLIGHT = 32
 _ROUNDS = 60
 _PAUSE_SECONDS = 0.25
 _LATER = ("MutatingWebhookConfiguration", "ValidatingWebhookConfiguration", "APIService")
+_JOB_LABELS = (
+    "controller-uid",
+    "job-name",
+    "batch.kubernetes.io/controller-uid",
+    "batch.kubernetes.io/job-name",
+)
 _SERVER_FIELDS = (
     "uid",
     "resourceVersion",
@@ -31,11 +37,15 @@ _SERVER_FIELDS = (
 )
 
 
+class RefusedError(RuntimeError):
+    """The plain apply did not get through; the message names every object that was refused."""
+
+
 def raw_apply(workdir: Path, objects: Sequence[Mapping[str, Any]]) -> float:
     """Seconds to apply `objects` (live manifests, each with its `path`) with 32 requests in flight.
 
     Nothing else runs on the control plane: no controllers, no webhooks. What is refused because its kind or namespace
-    is not there yet is sent again in the next round.
+    is not there yet is sent again in the next round. Raises RefusedError.
     """
     wanted = [(str(one["path"]), clean(one)) for one in objects]
     with ControlPlane() as plane:
@@ -53,6 +63,15 @@ def clean(live: Mapping[str, Any]) -> dict[str, Any]:
         kept = {k: v for k, v in live["spec"].items() if k not in ("clusterIP", "clusterIPs", "healthCheckNodePort")}
         ports = [{k: v for k, v in port.items() if k != "nodePort"} for port in kept.get("ports", ())]
         manifest["spec"] = {**kept, **({"ports": ports} if ports else {})}
+    if live["kind"] == "Job":
+        spec = {key: value for key, value in live["spec"].items() if key not in ("selector", "manualSelector")}
+        template = dict(spec["template"])
+        labels = {k: v for k, v in template["metadata"].get("labels", {}).items() if k not in _JOB_LABELS}
+        spec["template"] = {**template, "metadata": {**template["metadata"], "labels": labels}}
+        manifest["metadata"]["labels"] = {
+            k: v for k, v in live["metadata"].get("labels", {}).items() if k not in _JOB_LABELS
+        }
+        manifest["spec"] = spec
     return manifest
 
 
@@ -69,7 +88,8 @@ async def _apply(plane: ControlPlane, wanted: list[tuple[str, dict[str, Any]]]) 
             if not left:
                 return
             await asyncio.sleep(_PAUSE_SECONDS)
-    raise RuntimeError(f"{len(left)} objects were refused to the end, such as {left[0][0]}: {refused[0][:300]}")
+    shown = "\n".join(f"{path}: {text[:400]}" for (path, _), text in zip(left, refused, strict=True))
+    raise RefusedError(f"{len(left)} objects were refused to the end:\n{shown}")
 
 
 def _turn(kind: str) -> int:

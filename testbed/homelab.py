@@ -22,14 +22,12 @@ import yaml
 from testbed.api import ApiError
 from testbed.controlplane import ControlPlane
 from testbed.operator_process import Operator, free_port
-from testbed.outside import LAYERS, STACKS
+from testbed.outside import LAYERS, RECONCILE, STACKS, own_writes
 from testbed.processes import wait_for
 
 _ROOT = Path(__file__).resolve().parent.parent
 EXAMPLE = _ROOT / "examples" / "homelab" / "clusterstack.yaml"
 _MERGE = "application/merge-patch+json"
-_RECONCILE = "clusterstack.dev/reconcileAt"
-USER_AGENT = "clusterstack"
 NAMESPACE = "clusterstack"
 
 
@@ -108,7 +106,7 @@ class Homelab:
     def reconcile(self, *, timeout: float = 120.0) -> None:
         """Asks for a look at everything and waits until it is handled."""
         token = f"{time.time():.6f}"
-        patch = {"metadata": {"annotations": {_RECONCILE: token}}}
+        patch = {"metadata": {"annotations": {RECONCILE: token}}}
         self.plane.api.request("PATCH", self.path, patch, content_type=_MERGE)
         self._wait(
             lambda found: found["status"].get("lastHandledReconcileAt") == token,
@@ -129,14 +127,8 @@ class Homelab:
         return [json.loads(line) for line in self.journal.read_bytes().split(b"\n")[:-1] if line]
 
     def writes(self, since: int) -> list[dict[str, Any]]:
-        """What the operator wrote after that byte of the audit log, but for its Lease and one answer per reconcileAt."""
-        found, answered = [], set[str]()
-        for event in self.plane.writes(since, user_agent=USER_AGENT):
-            token = _answer(event)
-            if not _is_lease(event) and (not token or token in answered):
-                found.append(event)
-            answered.add(token)
-        return found
+        """What the operator wrote after that byte of the log, but for its Lease and one answer per reconcileAt."""
+        return own_writes(self.plane, since)
 
     def explain(self) -> str:
         """Every layer's phase and message."""
@@ -208,17 +200,3 @@ def _is_ready(stack: Mapping[str, Any]) -> bool:
 def _is_established(crd: Any) -> bool:
     conditions = ((crd or {}).get("status") or {}).get("conditions") or ()
     return any(one["type"] == "Established" and one["status"] == "True" for one in conditions)
-
-
-def _is_lease(event: Mapping[str, Any]) -> bool:
-    about = event["objectRef"]
-    return about.get("resource") == "leases" and about.get("namespace") == NAMESPACE
-
-
-def _answer(event: Mapping[str, Any]) -> str:
-    """The value of reconcileAt that a write of a stack's status answers; empty for any other write."""
-    about, after = event["objectRef"], event.get("responseObject") or {}
-    if (about.get("resource"), about.get("subresource")) != ("clusterstacks", "status"):
-        return ""
-    asked = after["metadata"].get("annotations", {}).get(_RECONCILE, "")
-    return str(asked) if after.get("status", {}).get("lastHandledReconcileAt") == asked else ""

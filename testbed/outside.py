@@ -12,7 +12,10 @@ from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
 from testbed.api import Api
+from testbed.controlplane import Cluster
 
+USER_AGENT = "clusterstack"
+RECONCILE = "clusterstack.dev/reconcileAt"
 STACKS = "/apis/clusterstack.dev/v1alpha1/clusterstacks"
 LAYERS = "/apis/clusterstack.dev/v1alpha1/stacklayers"
 
@@ -37,6 +40,26 @@ class Owned(NamedTuple):
 def group_of(api_version: str) -> str:
     """The group of an apiVersion; empty for the core group."""
     return api_version.rpartition("/")[0]
+
+
+def own_writes(cluster: Cluster, since: int) -> list[dict[str, Any]]:
+    """What the operator wrote after that byte of the audit log, but for Leases and one answer per reconcileAt."""
+    found, answered = [], set[str]()
+    for event in cluster.writes(since, user_agent=USER_AGENT):
+        token = _answer(event)
+        if event["objectRef"].get("resource") != "leases" and (not token or token in answered):
+            found.append(event)
+        answered.add(token)
+    return found
+
+
+def _answer(event: Mapping[str, Any]) -> str:
+    """The value of reconcileAt that a write of a stack's status answers; empty for any other write."""
+    about, after = event["objectRef"], event.get("responseObject") or {}
+    if (about.get("resource"), about.get("subresource")) != ("clusterstacks", "status"):
+        return ""
+    asked = after["metadata"].get("annotations", {}).get(RECONCILE, "")
+    return str(asked) if after.get("status", {}).get("lastHandledReconcileAt") == asked else ""
 
 
 def inventories(api: Api, stack: str, *, namespace: str = "clusterstack") -> dict[str, list[Owned]]:

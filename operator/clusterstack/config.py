@@ -217,8 +217,9 @@ def _renderer(given: str) -> Path:
         path = Path(given).expanduser().absolute()
         if os.access(path, os.X_OK) and path.is_file():
             return path
+        state = "cannot be executed" if path.exists() else "does not exist"
         raise SpecError(
-            f"--renderer {path} is no program", reason="RendererMissing", hint="build it from renderer/ with go build"
+            f"--renderer {path} {state}", reason="RendererMissing", hint="build it from renderer/ with go build"
         )
     name = "clusterstack-renderer"
     found = shutil.which(name, path=str(Path(sys.executable).parent)) or shutil.which(name)

@@ -11,6 +11,7 @@ import signal
 import sys
 from collections.abc import AsyncIterator
 from functools import partial
+from urllib.parse import urlsplit
 
 from clusterstack import __version__
 from clusterstack.api.spec import ClusterStack
@@ -43,6 +44,7 @@ from clusterstack.telemetry.metrics import Metrics
 LOG = logger(__name__)
 GRACE = 10.0
 FIRST_CONTACT_PAUSE = 2.0
+CACHE_CLEANING = 3600.0
 
 
 def run(settings: Settings) -> int:
@@ -79,7 +81,7 @@ async def _operate(settings: Settings) -> None:
     connection = await connect(kubeconfig=settings.kubeconfig, context=settings.context)
     async with connection, HttpServer(registry=metrics.registry, health=health, bind=settings.bind, port=settings.port):
         client = KubeClient(connection, Slots(settings.requests))
-        client.on_request = metrics.request
+        client.on_request, metrics.host = metrics.request, urlsplit(connection.server).netloc
         async with _lease(settings, connection, client, metrics) as lease:
             await _serve(settings, client, lease, metrics, health)
 
@@ -120,21 +122,43 @@ async def _serve(settings: Settings, client: KubeClient, lease: Lease | None, me
             supervisor = Supervisor(
                 cluster,
                 LoopClock(),
-                make=await _contexts(settings, cluster, fetcher, renderers, herald),
+                make=await _contexts(settings, cluster, fetcher, renderers, herald=herald, metrics=metrics),
                 announce=herald.announce,
                 observe=herald.observe,
                 forget=metrics.forget_stack,
                 selector=settings.selector,
             )
-            await _run(settings, supervisor=supervisor, recorder=recorder, lease=lease, metrics=metrics, health=health)
+            housekeeping = asyncio.create_task(_clean_cache(fetcher, supervisor))
+            try:
+                await _run(
+                    settings, supervisor=supervisor, recorder=recorder, lease=lease, metrics=metrics, health=health
+                )
+            finally:
+                housekeeping.cancel()
         finally:
             await asyncio.shield(recorder.flush())
             await renderers.close()
             await fetcher.close()
 
 
+async def _clean_cache(fetcher: Fetcher, supervisor: Supervisor) -> None:
+    """Drop from the cache, now and then, what nobody has asked for in days."""
+    while True:
+        await asyncio.sleep(CACHE_CLEANING)
+        try:
+            await fetcher.collect(keep=supervisor.snapshots())
+        except OSError as error:
+            LOG.warning("the cache could not be cleaned", extra={"error": str(error)})
+
+
 async def _contexts(
-    settings: Settings, cluster: KubeCluster, fetcher: Fetcher, renderers: RendererPool, herald: Herald
+    settings: Settings,
+    cluster: KubeCluster,
+    fetcher: Fetcher,
+    renderers: RendererPool,
+    *,
+    herald: Herald,
+    metrics: Metrics,
 ) -> MakeContext:
     identity = await installation(cluster, settings.namespace)
     rules, clock = RuleSet.bundled(), LoopClock()
@@ -156,6 +180,7 @@ async def _contexts(
             rules=rules,
             account=account,
             tell=partial(herald.tell, name),
+            tally=metrics,
         )
 
     return make

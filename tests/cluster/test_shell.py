@@ -150,7 +150,7 @@ async def test_a_crd_that_appears_later_is_picked_up(plane: ControlPlane, unique
         await told.until(lambda: watcher.synced)
         await asyncio.to_thread(apply_stack, plane, name)
         await told.until(lambda: name in told.names)
-        assert watcher.restarts == 0
+        assert watcher.restarts <= 1, "kopf may miss the CRD once, when discovery comes late"
 
 
 async def test_it_writes_nothing(plane: ControlPlane, unique: Unique) -> None:

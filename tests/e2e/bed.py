@@ -28,6 +28,8 @@ LAYERS = "/apis/clusterstack.dev/v1alpha1/stacklayers"
 PATIENCE = 40.0
 USER_AGENT = "clusterstack/"
 
+_SHOWN = frozenset({"ts", "level", "logger", "msg", "exc"})
+
 Manifest = dict[str, Any]
 
 
@@ -116,22 +118,27 @@ class Bed:
         home = self.workdir / "helm"
         environment = {"PATH": "/usr/bin:/bin", "HOME": str(home)}
         argv = [str(tools.binary("helm")), "--kubeconfig", str(self.plane.kubeconfig), "--namespace", namespace]
-        done = subprocess.run([*argv, *arguments], env=environment, capture_output=True, text=True, timeout=120)
+        done = subprocess.run(
+            [*argv, *arguments], env=environment, capture_output=True, text=True, timeout=120, check=False
+        )
         if check and done.returncode:
             raise AssertionError(f"helm {' '.join(arguments)}: {done.stderr or done.stdout}")
         return done.stdout
 
     def until(self, path: str, holds: Callable[[Any], bool], *, timeout: float = PATIENCE) -> Any:
         """The object at `path` once `holds` is true of it (None: it is not there)."""
-        try:
-            return self.api.wait(path, holds, timeout=timeout)
-        except TimeoutError as error:
-            raise AssertionError(f"{error}\n{self.told()}") from None
+        deadline = time.monotonic() + timeout
+        while not holds(found := self.api.find(path)):
+            self.operator.check()
+            if time.monotonic() > deadline:
+                raise AssertionError(f"{path} did not get there within {timeout:.0f} s: {found}\n{self.told()}")
+            time.sleep(0.05)
+        return found
 
     def writes(self, since: int) -> list[str]:
         """What the operator wrote since, but for its Lease: a line per write."""
         found = self.plane.writes(since, user_agent=USER_AGENT)
-        return [_line(event) for event in found if event["objectRef"].get("resource") != "leases"]
+        return [one_line(event) for event in found if event["objectRef"].get("resource") != "leases"]
 
     def told(self) -> str:
         """All stacks and layers, and the end of the operator's log: what a failed wait shows."""
@@ -141,8 +148,10 @@ class Bed:
                 status = item.get("status") or {}
                 lines.append(f"{item['metadata']['name']}: {status.get('phase')} {status.get('message', '')}")
                 lines += [f"    {unit}" for unit in status.get("units") or ()]
-        log = self.operator.log.read_text().splitlines() if self.operator.log.exists() else []
-        return "\n".join([*lines, "", *log[-30:]])
+        for line in self.operator.lines()[-20:]:
+            lines.append(f"{line['ts']} {line['msg']} { ({k: v for k, v in line.items() if k not in _SHOWN}) }")
+            lines.append(line.get("exc", ""))
+        return "\n".join(lines)
 
     def restart(self, *, lose_cache: bool = False, crash: bool = False) -> None:
         """End the operator, politely or not, and start it again."""
@@ -152,7 +161,7 @@ class Bed:
         self.operator.start()
 
 
-def _line(event: Mapping[str, Any]) -> str:
+def one_line(event: Mapping[str, Any]) -> str:
     ref = event["objectRef"]
     resource = "/".join(filter(None, (ref.get("resource"), ref.get("subresource"))))
     return f"{event['verb']} {resource} {ref.get('namespace', '')}/{ref.get('name', '')}"
@@ -198,10 +207,15 @@ class Stack:
     def untouched(self, since: int) -> list[str]:
         """What was written since, up to the moment at which the operator knows the stack as Ready and has verified all
         of it anew; the status that says so is left out."""
-        wait_for(lambda: f'clusterstack_stack_ready{{stack="{self.name}"}} 1.0' in self.bed.operator.get("/metrics"))
+        wait_for(self._known_as_ready)
         self.reconcile()
         settle(1.5)  # statuses are written at most once a second
         return [line for line in self.bed.writes(since) if line != f"patch clusterstacks/status /{self.name}"]
+
+    def _known_as_ready(self) -> bool:
+        metrics = self.bed.operator.get("/metrics")
+        line = 'clusterstack_layer_status{{layer="{}",phase="Ready",stack="{}"}} 1.0'
+        return all(line.format(layer["name"], self.name) in metrics for layer in self.spec["layers"])
 
     def ready(self, *layers: str, timeout: float = PATIENCE) -> None:
         """Wait until these layers, or all of them, are Ready with the newest generation of the stack."""

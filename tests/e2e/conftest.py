@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from testbed.controlplane import ControlPlane
+from testbed.gitrepo import GitRepository
 from testbed.pytest_plugin import control_plane, own_control_plane, unique
 
 from .bed import Bed, a_bed
@@ -30,3 +31,9 @@ def bed(running_bed: Bed) -> Iterator[Bed]:
     """The worker's cluster and operator; stacks that a test makes are let go when it ends."""
     yield running_bed
     running_bed.close()
+
+
+@pytest.fixture
+def git(tmp_path: Path) -> GitRepository:
+    """An empty Git repository."""
+    return GitRepository(tmp_path / "repo.git").create()

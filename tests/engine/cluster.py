@@ -56,6 +56,8 @@ class Call:
 Script = Callable[[Call], Awaitable[None] | None]
 """Runs before or after a request is carried out; it may wait, change the cluster, or raise the request's failure."""
 
+Scripts = dict[str, list[tuple[Callable[[ObjectRef], bool], Script]]]
+
 
 @dataclass(slots=True)
 class _Watched:
@@ -135,8 +137,8 @@ class ScriptedCluster:
         self._served: dict[GroupKind, Resource] = {}
         self._watches: dict[WatchKey, _Watched] = {}
         self._seen: dict[ObjectRef, Live] = {}
-        self._before: dict[str, list[tuple[Callable[[ObjectRef], bool], Script]]] = defaultdict(list)
-        self._after: dict[str, list[tuple[Callable[[ObjectRef], bool], Script]]] = defaultdict(list)
+        self._before: Scripts = defaultdict(list)
+        self._after: Scripts = defaultdict(list)
         self._version = 0
         for api_version, kind, namespaced in BUILTIN:
             self.serve(api_version, kind, namespaced=namespaced)
@@ -426,8 +428,8 @@ class ScriptedCluster:
         self._absorb(call.ref)
         await self._run(self._after, call)
 
-    async def _run(self, scripts: dict[str, list[tuple[Callable[[ObjectRef], bool], Script]]], call: Call) -> None:
-        for selects, script in list(scripts[call.verb]):
+    async def _run(self, scripts: Scripts, call: Call) -> None:
+        for selects, script in tuple(scripts[call.verb]):
             if selects(call.ref):
                 waiting = script(call)
                 if waiting is not None:

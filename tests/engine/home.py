@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import contextlib
+import copy
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, cast
 
-from clusterstack.api.spec import LayerSpec, parse_layer
+from clusterstack.api.spec import LayerSpec, parse_layer, parse_stack
 from clusterstack.core.content import Claim, Desired, Mode, Problem, content_digest
 from clusterstack.core.gates import LayerFacts
 from clusterstack.core.health import Policy, RuleSet
-from clusterstack.core.inventory import Entry, Inventory
+from clusterstack.core.inventory import Entry, Inventory, Origin, decode
 from clusterstack.core.objects import Manifest, ObjectRef, ref_of
-from clusterstack.core.ownership import HELM_MANAGER, MANAGER
+from clusterstack.core.ownership import DIGEST_ANNOTATION, MANAGER
 from clusterstack.engine.contents import Content, ReleaseContent
 from clusterstack.engine.context import Context, Installation
 from clusterstack.engine.judge import Judge
@@ -86,7 +88,9 @@ class Home:
         stamped, want = self.context.stamp(manifest, ref, layer)
         return Desired(ref, stamped, want, mode, manager)
 
-    async def ledger(self, layer: str = "base", *, others: Callable[[ObjectRef, str], Entry | None] | None = None) -> Ledger:
+    async def ledger(
+        self, layer: str = "base", *, others: Callable[[ObjectRef, str], Entry | None] | None = None
+    ) -> Ledger:
         """A layer's ledger, as a start reads it from the cluster."""
         found = await self.store.load()
         return Ledger(
@@ -205,8 +209,7 @@ class LayerBench:
         return self.layer.assess().message
 
     async def ready(self, *, limit: float = 3600.0) -> float:
-        facts = lambda: self.layer.facts  # noqa: E731 - read anew each time
-        return await self.home.clock.until(lambda: facts().done, limit=limit)
+        return await self.home.clock.until(lambda: self.layer.facts.done, limit=limit)
 
     async def put(self, content: Content) -> None:
         self.layer.contents.put(content)
@@ -224,6 +227,8 @@ async def layering(
 
     def told(which: str) -> None:
         facts[which] = layer.facts
+        if layer.facts.done:
+            all_applied(home, layer)
 
     layer = Layer(
         home.context,
@@ -237,11 +242,63 @@ async def layering(
         yield LayerBench(home, layer, publisher, facts)
 
 
+def all_applied(home: Home, layer: Layer) -> None:
+    """Whoever hears that a layer is done may rely on it: every object is there, and is what was wanted."""
+    assert layer.content is not None
+    for item in layer.content.desired:
+        stored = home.cluster.objects.get(item.ref)
+        assert stored is not None, f"{layer.name} says it is done, and {item.ref} is not there"
+        assert stored["metadata"]["annotations"].get(DIGEST_ANNOTATION) == item.want, f"{item.ref} is not as wanted"
+
+
 class StackBench:
     """A stack at work."""
 
     def __init__(self, home: Home, stack: Stack, body: Manifest) -> None:
         self.home, self.stack, self.body = home, stack, body
+
+    async def update(self, layers: Sequence[Manifest] | None = None, **spec: Any) -> None:
+        """The user edits the ClusterStack."""
+        wanted = {**self.body["spec"], **spec}
+        if layers is not None:
+            wanted["layers"] = list(layers)
+        self.body = {**self.body, "spec": wanted}
+        self.body["metadata"]["generation"] += 1
+        self.stack.want(parse_stack(self.body))
+        await settle()
+
+    async def annotate(self, **annotations: str) -> None:
+        self.body["metadata"]["annotations"] = annotations
+        self.stack.want(parse_stack(self.body))
+        await settle()
+
+    async def delete(self) -> None:
+        """The user deletes the ClusterStack."""
+        found = self.home.cluster.objects[ref_of(self.body)]["metadata"]
+        self.body["metadata"] = {**found, "deletionTimestamp": self.home.clock.text()}
+        self.home.cluster.put(self.body)
+        self.stack.want(parse_stack(self.body))
+        await settle()
+
+    async def ready(self, *names: str, limit: float = 3600.0) -> float:
+        """Until the cluster shows these layers Ready."""
+        return await self.home.clock.until(lambda: self.shown(*names), limit=limit)
+
+    def shown(self, *names: str) -> bool:
+        found = self.layers()
+        return all(found.get(name) == "Ready" for name in names)
+
+    def inventory(self, layer: str) -> dict[str, Origin]:
+        """What a layer's inventory in the cluster holds, by name."""
+        ref = ObjectRef("", "ConfigMap", NAMESPACE, f"clusterstack.{STACK}.{layer}.0")
+        stored = self.home.cluster.objects.get(ref)
+        if stored is None:
+            return {}
+        entries = decode([base64.b64decode(stored["binaryData"]["inventory"])]).entries
+        return {entry.ref.name: entry.origin for entry in entries.values()}
+
+    def status(self) -> dict[str, Any]:
+        return dict(self.home.cluster.objects[ref_of(self.body)].get("status") or {})
 
     def layers(self) -> dict[str, str]:
         """Phases as the cluster shows them."""
@@ -250,6 +307,33 @@ class StackBench:
             for ref, found in sorted(self.home.cluster.objects.items())
             if ref.kind == "StackLayer"
         }
+
+
+@contextlib.asynccontextmanager
+async def stacking(home: Home, *layers: Manifest, **spec: Any) -> AsyncIterator[StackBench]:
+    """A stack of these layers, as its supervisor runs it."""
+    body = stack_body(*layers, **spec)
+    if ref_of(body) not in home.cluster.objects:
+        home.cluster.put(body)
+    body = home.cluster.objects[ref_of(body)]
+    stack = Stack(home.context, uid=body["metadata"]["uid"], announce=lambda *_: None, observe=lambda *_: None)
+    stack.want(parse_stack(body))
+    async with running(stack.live()):
+        yield StackBench(home, stack, copy.deepcopy(body))
+
+
+def stack_body(*layers: Manifest, **spec: Any) -> Manifest:
+    return {
+        "apiVersion": "clusterstack.dev/v1alpha1",
+        "kind": "ClusterStack",
+        "metadata": {"name": STACK},
+        "spec": {"layers": list(layers), **spec},
+    }
+
+
+def layer(name: str, *manifests: Manifest, **spec: Any) -> Manifest:
+    """A layer as users write it."""
+    return {"name": name, **({"manifests": list(manifests)} if manifests else {}), **spec}
 
 
 def layer_spec(name: str, **spec: Any) -> LayerSpec:
@@ -410,9 +494,9 @@ def controllers(cluster: ScriptedCluster, *, delay: float = 1.0, fails: Iterable
                 establish(cluster, stored)
 
     def written(call: Call) -> None:
-        if call.verb in ("apply", "create") and call.ref.kind in ("Deployment", "Job", "CustomResourceDefinition"):
-            if "status" not in cluster.objects[call.ref] or call.ref.kind == "Deployment":
-                cluster.clock.later(delay, lambda: act(call.ref))
+        controlled = call.ref.kind in ("Deployment", "Job", "CustomResourceDefinition")
+        if call.verb in ("apply", "create") and controlled:
+            cluster.clock.later(delay, lambda: act(call.ref))
 
     cluster.committed.append(written)
 
@@ -425,5 +509,3 @@ def settled(manifest: Mapping[str, Any]) -> Manifest:
         if key not in ("uid", "resourceVersion", "creationTimestamp", "generation")
     }
     return {**manifest, "metadata": metadata}
-
-

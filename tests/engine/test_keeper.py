@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Callable
+
 import pytest
 
 from clusterstack.core.content import Mode
@@ -143,7 +146,7 @@ async def test_a_webhook_without_a_fact_is_probed_at_least_every_second_or_so(ho
     async with keeping(home, desired) as bench:
         await home.clock.until(lambda: bench.healthy)
     assert home.clock.elapsed <= 21.2
-    assert max(b - a for a, b in zip(tries, tries[1:], strict=False)) <= 1.2
+    assert max(b - a for a, b in itertools.pairwise(tries)) <= 1.2
 
 
 async def test_what_no_fact_tells_is_tried_again_with_growing_pauses_up_to_thirty_seconds(home: Home) -> None:
@@ -159,9 +162,9 @@ async def test_what_no_fact_tells_is_tried_again_with_growing_pauses_up_to_thirt
         await home.clock.advance(300)
         assert bench.reason(desired.ref) == "QuotaExceeded"
         assert not bench.keeper.board.failures
-    pauses = [b - a for a, b in zip(tries, tries[1:], strict=False)]
+    pauses = [b - a for a, b in itertools.pairwise(tries)]
     assert pauses[0] <= 0.6
-    assert all(later > earlier for earlier, later in zip(pauses[:6], pauses[1:6], strict=False))
+    assert all(later > earlier for earlier, later in itertools.pairwise(pauses[:6]))
     assert 24 <= pauses[-1] <= 36
 
 
@@ -239,12 +242,15 @@ async def test_a_late_write_of_our_own_older_content_counts_as_drift(home: Home)
 async def test_five_corrections_are_a_fight_which_is_reported_and_no_longer_fought(home: Home) -> None:
     desired = home.desire(config_map("a", key="ours"))
 
-    def fight(call: Call) -> None:
+    def fight() -> None:
         home.cluster.change(desired.ref, lambda found: found["data"].update(key="theirs"), by="helmsman")
 
+    def strike_back(call: Call) -> None:
+        home.clock.later(1.0, fight)
+
     async with keeping(home, desired) as bench:
-        home.cluster.after("apply", lambda call: home.clock.later(1.0, lambda: fight(call)) and None, desired.ref)
-        fight(Call("apply", desired.ref))
+        home.cluster.after("apply", strike_back, desired.ref)
+        fight()
         await home.clock.advance(60)
         assert home.cluster.of("apply").count(desired.ref) == 6
         assert bench.keeper.board.drifted == {desired.ref: "helmsman"}
@@ -256,9 +262,7 @@ async def test_five_corrections_are_a_fight_which_is_reported_and_no_longer_foug
 
 
 @pytest.mark.parametrize(("mode", "shown"), [("Report", {"someone"}), ("Ignore", set())])
-async def test_drift_is_only_reported_or_ignored_where_the_spec_says_so(
-    home: Home, mode: str, shown: set[str]
-) -> None:
+async def test_drift_is_only_reported_or_ignored_where_the_spec_says_so(home: Home, mode: str, shown: set[str]) -> None:
     desired = home.desire(config_map("a", key="ours"))
     async with keeping(home, desired, terms=Terms(account="", lane="", drift=mode)) as bench:
         changes = bench.changes
@@ -451,7 +455,7 @@ async def test_closing_lets_go_of_every_watch_and_timer(home: Home) -> None:
     assert home.clock.pending == 0
 
 
-def failing_until(home: Home, time: float, error: Exception):  # type: ignore[no-untyped-def]
+def failing_until(home: Home, time: float, error: Exception) -> Callable[[Call], None]:
     """A script that fails until a time."""
 
     def script(call: Call) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -11,6 +12,8 @@ from clusterstack.core.gates import Blocker
 from clusterstack.core.objects import ObjectRef
 
 _WORKLOADS = frozenset({"Deployment", "StatefulSet", "DaemonSet", "ReplicaSet", "Job", "Pod", "CronJob"})
+_SERVICE = re.compile(r"\(service ([^/ ]+)/([^) ]+)\)")
+_REFUSED = frozenset({"Invalid", "Immutable", "Forbidden", "TooLarge", "Conflict"})
 _ABSENT = frozenset({"NotFound", "ValuesMissing", "SubstituteMissing", "CredentialsMissing", "NamespaceMissing"})
 
 
@@ -74,12 +77,19 @@ def holding(stacks: Sequence[StackRecord], wanted: Sequence[str]) -> Iterator[tu
 def suggestion(blocker: Blocker | None, *, stack: str, layer: str = "") -> str:
     """The command that shows more of what is in the way."""
     ref = blocker.ref if blocker is not None else None
-    if blocker is None or ref is None or _is_input(ref):
+    if blocker is None or ref is None or _is_input(ref) or blocker.reason in _REFUSED:
         return f"kubectl describe stacklayer {stack}.{layer}" if layer else f"kubectl describe clusterstack {stack}"
-    if blocker.reason == "KindNotServed":
-        group = f" --api-group={ref.group}" if ref.group else ""
-        return f"kubectl api-resources{group}    # who installs {ref.kind}?"
     scope = f"-n {ref.namespace} " if ref.namespace else ""
+    match blocker.reason:
+        case "KindNotServed":
+            group = f" --api-group={ref.group}" if ref.group else ""
+            return f"kubectl api-resources{group}    # who installs {ref.kind}?"
+        case "NamespaceMissing" | "NamespaceTerminating" if ref.namespace:
+            return f"kubectl get namespace {ref.namespace} -o yaml"
+        case "QuotaExceeded":
+            return f"kubectl {scope}describe resourcequota"
+        case "WebhookNotReady" if service := _SERVICE.search(blocker.message):
+            return f"kubectl -n {service[1]} get service,endpointslices,pods    # of {service[2]}"
     verb = "get" if blocker.reason in _ABSENT else "describe"
     return f"kubectl {scope}{verb} {resource_name(ref)} {ref.name}"
 

@@ -94,7 +94,7 @@ def explain(
     if not links:
         return [*lines, *_conditions(stack), *_abnormal(stack), *_next(suggestion(None, stack=stack.name))]
     for depth, link in enumerate(links):
-        lines += _link(link, depth, now=now, colour=colour)
+        lines += _link(link, depth, now=now, colour=colour, last=depth == len(links) - 1)
     indent = "   " * len(links)
     lines += [f"{indent}{event}" for event in events]
     lines += _more(links)
@@ -105,11 +105,12 @@ def explain(
 
 def _headline(stack: StackRecord, *, colour: bool) -> list[str]:
     ready = sum(layer.ready for layer in stack.layers)
-    state = f"is not Ready: {ready} of {len(stack.layers)} layers are"
-    return [f"{bold(stack.name, colour=colour)} {state}", ""]
+    count = f": {ready} of {len(stack.layers)} layers are" if stack.layers else ""
+    return [f"{bold(stack.name, colour=colour)} is not Ready{count}", ""]
 
 
-def _link(link: Link, depth: int, *, now: float, colour: bool) -> list[str]:
+def _link(link: Link, depth: int, *, now: float, colour: bool, last: bool) -> list[str]:
+    """A step of the chain. What a layer waits for is the next step, so only the end and failures say it."""
     from clusterstack.core.timeline import elapsed
 
     lead = "   " * (depth - 1) + "└─ " if depth else ""
@@ -119,7 +120,7 @@ def _link(link: Link, depth: int, *, now: float, colour: bool) -> list[str]:
     assert layer is not None
     age = f" for {elapsed(now - layer.since)}" if layer.since else ""
     objects = f", {layer.counts} objects" if layer.counts.total else ""
-    message = f": {layer.message}" if layer.message else ""
+    message = f": {layer.message}" if layer.message and (last or layer.phase == "Failed") else ""
     return [f"{lead}layer {layer.name} {paint(layer.phase, layer.phase, colour=colour)}{age}{objects}{message}"]
 
 
@@ -148,10 +149,10 @@ def _last(links: Sequence[Link]) -> str:
 
 
 def _conditions(stack: StackRecord) -> list[str]:
-    if not stack.status:
-        return ["the operator has not looked at it yet: is it running?"]
     found = stack.condition("Ready")
-    return [f"{found['reason']}: {found['message']}"] if found else []
+    if not found:
+        return ["the operator has not looked at it yet: is it running?"]
+    return [f"{found['reason']}: {found['message']}"]
 
 
 def _abnormal(stack: StackRecord) -> list[str]:

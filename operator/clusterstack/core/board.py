@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import heapq
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
 from clusterstack.core.gates import Blocker
 from clusterstack.core.health import Verdict
 from clusterstack.core.objects import ObjectRef
+
+PENDING, SYNCING = "Pending", "Syncing"  # reasons of what has not been looked at yet
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +61,10 @@ def failed(state: ObjectState) -> bool:
             return False
 
 
+def _unread(state: ObjectState) -> bool:
+    return isinstance(state, Waiting) and state.reason in (PENDING, SYNCING)
+
+
 @dataclass(slots=True)
 class Board:
     """States by object, and what follows from them."""
@@ -76,6 +83,11 @@ class Board:
     def healthy(self) -> bool:
         return not self.blockers
 
+    @property
+    def reading(self) -> bool:
+        """Whether some object has not been looked at yet, so that its state is not known."""
+        return any(_unread(self.states[ref]) for ref in self.unapplied)
+
     def expect(self, refs: Iterable[ObjectRef], changed: Iterable[ObjectRef] = ()) -> None:
         """The objects that count from now on; what is new, or `changed`, waits to be applied."""
         wanted = set(refs)
@@ -84,7 +96,7 @@ class Board:
         renewed = set(changed)
         for ref in wanted:
             if ref not in self.states or ref in renewed:
-                self.put(ref, Waiting("Pending", "not applied yet"), applied=False)
+                self.put(ref, Waiting(PENDING, "not applied yet"), applied=False)
 
     def put(self, ref: ObjectRef, state: ObjectState, *, applied: bool) -> bool:
         """Note an object's state; whether that changed anything."""
@@ -101,11 +113,12 @@ class Board:
 
     def worst(self, limit: int) -> Iterator[Blocker]:
         """The blockers that say most first: failures, then applied objects that are not healthy, then what waits."""
-        ranked = sorted(
+        ranked = heapq.nsmallest(
+            limit,
             self.blockers.items(),
             key=lambda item: (item[0] not in self.failures, item[0] in self.unapplied, item[0]),
         )
-        return (blocker for _, blocker in ranked[:limit])
+        return (blocker for _, blocker in ranked)
 
     def _forget(self, ref: ObjectRef) -> None:
         self.states.pop(ref, None)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from dataclasses import dataclass
 from typing import Any
+
+import msgspec
 
 Manifest = dict[str, Any]
 
@@ -60,7 +61,7 @@ def ref_of(manifest: Manifest) -> ObjectRef:
 
 def canonical(value: object) -> bytes:
     """The one JSON text of a value: sorted keys, no blanks."""
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
+    return msgspec.json.encode(value, order="sorted")
 
 
 def digest(value: object, *, key: bytes = b"") -> str:

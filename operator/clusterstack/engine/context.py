@@ -12,6 +12,7 @@ from clusterstack.core.objects import GroupKind, Manifest, ObjectRef
 from clusterstack.core.ownership import Owner, stamp
 from clusterstack.core.scope import BUILTIN_CLUSTER_SCOPED
 from clusterstack.engine.claims import Claims
+from clusterstack.engine.tally import Silence, Tally
 from clusterstack.engine.world import Clock, Cluster
 from clusterstack.render.pool import RendererPool
 from clusterstack.sources.fetcher import Fetcher
@@ -43,6 +44,7 @@ class Context:
     claims: Claims = field(default_factory=Claims)
     stopping: asyncio.Event = field(default_factory=asyncio.Event)
     """Set when the process is about to end: what is usually seen through is then broken off, and resumed later."""
+    tally: Tally = field(default_factory=Silence)
     tell: Callable[[str, str, str], None] = field(default=lambda *_: None)
     """Hears what a person should know, as a layer, a reason and a message: an Event."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable, Hashable, Iterable, Mapping
 
 from clusterstack.api.spec import Source
 from clusterstack.core.views import SourceView
@@ -61,11 +62,14 @@ class SourceKeeper:
                 delay = self.source.interval.seconds
             except Exception as error:  # the boundary of a source: a bug here must not stop the stack
                 expected = isinstance(error, ClusterStackError)
-                LOG.warning("source not fetched", extra={"source": self.source.name}, exc_info=not expected)
+                extra = {"stack": self.context.stack, "source": self.source.name, "error": str(error)}
+                LOG.warning("source not fetched", extra=extra, exc_info=not expected)
                 self.error = error if isinstance(error, ClusterStackError) else _unexpected(error)
                 delay = min(pause, self.source.interval.seconds)
                 pause *= 2
             self.looked += 1
+            reason = self.error.reason if self.error is not None else ""
+            self.context.tally.fetched(self.context.stack, self.source.name, reason=reason)
             self.context.cluster.facts.publish(self.key)
             await first_of(sleep(self.context.clock, delay), self._now.wait())
 
@@ -99,6 +103,66 @@ class SourceKeeper:
                 hint=f"create it in namespace {namespace}",
             )
         return Credentials.from_secret(data_of(found))
+
+
+class SourceKeepers:
+    """The sources of one stack. `looking` is called while it waits for the first look at one."""
+
+    def __init__(self, context: Context, looking: Callable[[], None]) -> None:
+        self._context, self._looking = context, looking
+        self._kept: dict[str, tuple[SourceKeeper, asyncio.Task[None]]] = {}
+
+    async def keep(self, sources: Iterable[Source]) -> None:
+        """Keep exactly these from now on; return when each has been looked at once."""
+        wanted = {source.name: source for source in sources}
+        for name, (keeper, task) in list(self._kept.items()):
+            if wanted.get(name) != keeper.source:
+                task.cancel()
+                await asyncio.gather(task, return_exceptions=True)
+                del self._kept[name]
+        for name, source in wanted.items():
+            known = self._kept.get(name)
+            if known is None or known[1].done():  # after `stop` a source goes on with its last good snapshot
+                keeper = known[0] if known is not None else SourceKeeper(self._context, source)
+                self._kept[name] = (keeper, asyncio.create_task(keeper.run()))
+        await self._looked(dict.fromkeys(self._kept, 1))
+
+    async def look_again(self) -> None:
+        """Look at every source now; return when that is done."""
+        numbers = {name: keeper.looked + 1 for name, (keeper, _) in self._kept.items()}
+        for keeper, _ in self._kept.values():
+            keeper.look()
+        await self._looked(numbers)
+
+    async def stop(self) -> None:
+        """Look no more, until `keep` is called again."""
+        for _, task in self._kept.values():
+            task.cancel()
+        await asyncio.gather(*(task for _, task in self._kept.values()), return_exceptions=True)
+
+    def known(self, sources: Iterable[Source]) -> bool:
+        return all(source.name in self._kept for source in sources)
+
+    def keys(self) -> list[Hashable]:
+        """The bus keys on which looks are published."""
+        return [keeper.key for keeper, _ in self._kept.values()]
+
+    def snapshots(self) -> dict[str, Snapshot]:
+        """The last good ones, by source."""
+        return {name: keeper.snapshot for name, (keeper, _) in self._kept.items() if keeper.snapshot is not None}
+
+    def views(self) -> tuple[SourceView, ...]:
+        return tuple(keeper.view() for keeper, _ in self._kept.values())
+
+    async def _looked(self, numbers: Mapping[str, int]) -> None:
+        facts = self._context.cluster.facts
+        while True:
+            since = facts.now
+            waiting = [keeper for name, (keeper, _) in self._kept.items() if keeper.looked < numbers[name]]
+            if not waiting:
+                return
+            self._looking()
+            await facts.wait([keeper.key for keeper in waiting], since)
 
 
 def _unexpected(error: Exception) -> ClusterStackError:

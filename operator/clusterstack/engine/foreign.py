@@ -9,6 +9,7 @@ from clusterstack.core.gates import Answer, Blocker, Closed, Open, Unsynced, all
 from clusterstack.core.objects import ObjectRef, group_of
 from clusterstack.engine.context import Context
 from clusterstack.engine.judge import Judge
+from clusterstack.engine.world import Timer
 from clusterstack.kube.facts import kind_key, object_key
 from clusterstack.kube.observer import Watch
 
@@ -22,6 +23,7 @@ class Foreign:
         self._context, self._judge = context, judge
         self._references = tuple(references)
         self._watches: dict[ObjectRef, Watch] = {}
+        self._timers: dict[ObjectRef, Timer] = {}
 
     def answer(self) -> Answer:
         """Whether all of them are there and healthy now; watches are opened as kinds appear."""
@@ -42,6 +44,8 @@ class Foreign:
         for watch in self._watches.values():
             watch.release()
         self._watches.clear()
+        for timer in self._timers.values():
+            timer.cancel()
 
     def _one(self, reference: ObjectReference) -> Answer:
         group = group_of(reference.api_version)
@@ -63,9 +67,23 @@ class Foreign:
         if live is None:
             return Closed(Blocker(ref=ref, reason="NotFound", message="does not exist yet"), keys)
         verdict = self._judge.judge(live)
+        if verdict.recheck_at is not None:
+            self._look_again(ref, verdict.recheck_at)
         if verdict.healthy:
             return Open()
         return Closed(Blocker(ref=ref, reason=verdict.reason, message=verdict.message), keys)
+
+    def _look_again(self, ref: ObjectRef, at: float) -> None:
+        """Time alone may change the verdict."""
+        if ref in self._timers:
+            self._timers[ref].cancel()
+        clock, facts = self._context.clock, self._context.cluster.facts
+        delay = max(0.1, at - clock.wall().timestamp())
+
+        def publish() -> None:
+            facts.publish(object_key(ref))
+
+        self._timers[ref] = clock.later(delay, publish)
 
     def _release(self, ref: ObjectRef) -> Answer:
         name = f"{ref.namespace}/{ref.name}"

@@ -1,4 +1,4 @@
-"""Tells the outside what happens: Events on transitions, metrics on every change."""
+"""Tells the outside what happens: Events on transitions, metrics with every status."""
 
 from __future__ import annotations
 
@@ -6,15 +6,15 @@ from typing import Literal
 
 from clusterstack.api.common import API_VERSION
 from clusterstack.api.status import Phase
+from clusterstack.core.judgement import stack_phase
 from clusterstack.core.objects import Manifest
-from clusterstack.engine.layer import Layer
-from clusterstack.engine.view import layer_view
+from clusterstack.core.views import StackView
 from clusterstack.kube.events import EventRecorder
 from clusterstack.telemetry.metrics import Metrics
 
 
 class Herald:
-    """The one listener of publishers and layers."""
+    """The one listener of publishers and stacks."""
 
     def __init__(self, recorder: EventRecorder, metrics: Metrics) -> None:
         self._recorder, self._metrics = recorder, metrics
@@ -30,7 +30,10 @@ class Herald:
         regarding = {"apiVersion": API_VERSION, "kind": "StackLayer", "metadata": {"name": f"{stack}.{layer}"}}
         self._recorder.record(regarding, kind="Warning", reason=reason, message=message)
 
-    def observe(self, stack: str, layer: Layer) -> None:
-        """A layer has changed."""
-        if layer.content is not None:
-            self._metrics.layer(stack, layer_view(layer, layer.assess()))
+    def observe(self, stack: str, view: StackView) -> None:
+        """A stack as it is about to be published."""
+        self._metrics.stack(stack, phase=str(stack_phase(view)), suspended=view.suspended)
+        for source in view.sources:
+            self._metrics.source(stack, source.name, revision=source.revision, ready=source.ready)
+        for layer in view.layers:
+            self._metrics.layer(stack, layer)

@@ -14,7 +14,7 @@ from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from clusterstack.core.board import Board, ObjectState, Present, Refused, Waiting
+from clusterstack.core.board import SYNCING, Board, ObjectState, Present, Refused, Waiting
 from clusterstack.core.content import Desired, Mode
 from clusterstack.core.health import State, Verdict
 from clusterstack.core.inventory import Entry
@@ -209,7 +209,7 @@ class Keeper:
             return self._refuse(ref, effort, "NamespaceRequired", f"{ref} is namespaced and names no namespace")
         watch = self._watches.kind(resource)
         if not self._cluster.synced(watch):
-            return self._park(ref, effort, Park("Syncing", f"reading {resource.plural}", (watch.key,)), since)
+            return self._park(ref, effort, Park(SYNCING, f"reading {resource.plural}", (watch.key,)), since)
         live = self._cluster.live(ref)
         if live is not None and not self._must_write(ref, desired, live, effort):
             return self._settle(ref, live, since)

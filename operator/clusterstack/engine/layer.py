@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 from clusterstack.api.status import Phase
 from clusterstack.core.gates import (
@@ -38,7 +39,7 @@ from clusterstack.telemetry.logs import logger
 
 LOG = logger(__name__)
 FIRST_RESTART, LAST_RESTART = 1.0, 60.0
-RESUME_GRACE = 15.0
+RESUME_GRACE, RESUME_LIMIT = 15.0, 60.0
 
 
 class Layer:
@@ -66,7 +67,8 @@ class Layer:
         self._open = False
         self._running: Content | None = None
         self._bug: Blocker | None = None
-        self._resuming = 0.0
+        self._resuming: float | None = None
+        self._expect_resumption(bool(ledger.inventory.applied))
 
     @property
     def content(self) -> Content | None:
@@ -81,7 +83,15 @@ class Layer:
     @property
     def known(self) -> bool:
         """Whether the layer's state is known: after a start an applied layer is not, until its watches have synced."""
-        return not self._resuming or self._context.clock.now() >= self._resuming
+        if self._resuming is None:
+            return True
+        return self._context.clock.now() - self._resuming >= (RESUME_LIMIT if self._reading else RESUME_GRACE)
+
+    @property
+    def _reading(self) -> bool:
+        """Whether there are units that have not looked at the cluster yet."""
+        begun = all(state.pending is None or state.broken for state in self.states())
+        return not self.units or not begun or any(unit.keeper.board.reading for unit in self.units)
 
     @property
     def applied(self) -> bool:
@@ -107,6 +117,8 @@ class Layer:
         """Run `content`; the number before that of the content that ended it. The same digest, or a broken build, ends
         nothing."""
         idle = content.broken is not None or content.spec.suspend
+        if idle:
+            self._resuming = None
         run = None if idle else asyncio.create_task(self._guarded(content))
         self._note(content)
         try:
@@ -121,8 +133,12 @@ class Layer:
                 run.cancel()
                 await asyncio.gather(run, return_exceptions=True)
 
-    def _note(self, content: Content) -> None:
+    def expect(self, content: Content) -> None:
+        """This is the layer's content in the newest snapshot: its dependants' gates ask for no other from now on."""
         self._tell(replace(self.facts, built="" if content.broken else content.digest))
+
+    def _note(self, content: Content) -> None:
+        self.expect(content)
         self._poke()
 
     async def _guarded(self, content: Content) -> None:
@@ -133,8 +149,7 @@ class Layer:
                 await self._run(content)
             except Exception as error:
                 LOG.exception("layer failed unexpectedly", extra={"stack": self._context.stack, "layer": self.name})
-                cause = error.exceptions[0] if isinstance(error, ExceptionGroup) else error
-                self._bug = Blocker(reason="InternalError", message=f"{type(cause).__name__}: {cause}")
+                self._bug = _bug(error)
                 self._poke()
             await sleep(self._context.clock, pause)
             pause = min(LAST_RESTART, pause * 2)
@@ -156,11 +171,14 @@ class Layer:
 
     def _resume(self, content: Content) -> None:
         """Content that was applied in full before: for a moment, what is not healthy is merely not known yet."""
+        self._expect_resumption(content.digest == self.ledger.inventory.applied)
+
+    def _expect_resumption(self, expected: bool) -> None:
         clock = self._context.clock
-        resuming = content.digest == self.ledger.inventory.applied
-        self._resuming = clock.now() + RESUME_GRACE if resuming else 0.0
-        if resuming:
+        self._resuming = clock.now() if expected else None
+        if expected:
             clock.later(RESUME_GRACE, self._poke)
+            clock.later(RESUME_LIMIT, self._poke)
 
     async def _keep(self, content: Content) -> None:
         manifests = ManifestUnit(
@@ -294,8 +312,10 @@ class Layer:
             try:
                 if self.content is not None:
                     await self._report(self.content)
-            except ClusterStackError as error:
-                LOG.warning("layer not recorded", extra={"layer": self.name, "error": str(error)})
+            except Exception as error:
+                expected = isinstance(error, ClusterStackError)
+                extra = {"stack": self._context.stack, "layer": self.name, "error": str(error)}
+                LOG.warning("layer not recorded", extra=extra, exc_info=not expected)
                 self._context.clock.later(FIRST_RESTART, self._poke)
 
     async def _report(self, content: Content) -> None:
@@ -303,7 +323,7 @@ class Layer:
         assessment = self.assess()
         ready = assessment.phase is Phase.READY
         if ready:
-            self._resuming = 0.0
+            self._resuming = None
         if not self.known:
             return
         if self.applied:
@@ -327,10 +347,21 @@ class Layer:
                 message=assessment.message,
             )
         )
-        self._publisher.offer(self._publisher.view(layer_view(self, assessment)))
+        self._publisher.offer(self._status)
+
+    def _status(self, previous: Mapping[str, Any], now: float) -> dict[str, Any]:
+        """The status when it is about to be written, which is soon after it was offered."""
+        return self._publisher.view(layer_view(self, self.assess()))(previous, now)
 
     def _tell(self, facts: LayerFacts) -> None:
         if facts != self.facts:
             self.facts = facts
             self._context.cluster.facts.publish(layer_key(self.name))
         self._told(self.name)
+
+
+def _bug(error: Exception) -> Blocker:
+    """What went wrong first, out of however many tasks."""
+    while isinstance(error, ExceptionGroup):
+        error = error.exceptions[0]
+    return Blocker(reason="InternalError", message=f"{type(error).__name__}: {error}")

@@ -87,8 +87,16 @@ class Store:
 class Ledger:
     """One layer's inventory at work: announcements are written at once, what was learned since at the next flush."""
 
-    def __init__(self, store: Store, clock: Clock, inventory: Inventory, *, inherit: Inherit) -> None:
-        self._store, self._clock, self._inherit = store, clock, inherit
+    def __init__(
+        self,
+        store: Store,
+        clock: Clock,
+        inventory: Inventory,
+        *,
+        inherit: Inherit,
+        wrote: Callable[[str], None] = lambda _: None,
+    ) -> None:
+        self._store, self._clock, self._inherit, self._wrote = store, clock, inherit, wrote
         self.inventory = inventory
         self._entries: dict[ObjectRef, Entry] = dict(inventory.entries)
         self._lock = asyncio.Lock()
@@ -110,6 +118,8 @@ class Ledger:
         known = replace(
             entry, origin=origin, uid=live.uid, want=desired.want, fields=live.fields_digest(desired.manager)
         )
+        drifted = not created and entry.want == desired.want and bool(entry.fields)
+        self._wrote("created" if created else "corrected" if drifted else "configured")
         self.dirty = self.dirty or known != self._entries.get(ref)
         self._entries[ref] = known
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
+from functools import partial
 
 from clusterstack.core.inventory import Entry
 from clusterstack.core.objects import ObjectRef
@@ -17,32 +18,57 @@ LOG = logger(__name__)
 
 
 async def sweep(
-    context: Context, ledgers: Mapping[str, Ledger], wanted: Mapping[str, Collection[ObjectRef]]
+    context: Context,
+    ledgers: Mapping[str, Ledger],
+    wanted: Mapping[str, Collection[ObjectRef]],
+    *,
+    keeping: Collection[str] = (),
 ) -> tuple[int, int]:
-    """Delete stale objects, forget what was handed over: how many were deleted, and how many are still going."""
+    """Delete stale objects, forget what was handed over: how many were deleted, and how many are still going.
+
+    Of the layers in `keeping` nothing is deleted. What is wanted may change meanwhile: an object that any layer has
+    announced since is let be, and stays in the inventory.
+    """
     found = stale({name: list(ledger.entries()) for name, ledger in ledgers.items()}, wanted)
+    known = {item.entry.ref: _entries(ledgers, item.entry.ref) for item in found}
     deleted, left = 0, 0
-    gone: dict[str, list[ObjectRef]] = {}
+    gone: dict[str, list[Stale]] = {}
     for item in sorted(found, key=lambda item: (teardown_rank(item.entry.ref), item.entry.ref)):
+        ref = item.entry.ref
+        still = partial(_unannounced, ledgers, ref, known[ref])
         if item.handed_over:
-            gone.setdefault(item.layer, []).append(item.entry.ref)
-        elif (outcome := await _remove(context, item)) is None:
+            gone.setdefault(item.layer, []).append(item)
+        elif item.layer in keeping or not still():
+            continue
+        elif (outcome := await remove(context, item.entry, still=still)) is None:
             left += 1
         else:
             deleted += outcome
-            gone.setdefault(item.layer, []).append(item.entry.ref)
-    for layer, refs in gone.items():
-        await ledgers[layer].forget(refs)
+            if outcome:
+                context.tally.pruned(context.stack, item.layer)
+            gone.setdefault(item.layer, []).append(item)
+    for layer, items in gone.items():
+        ledger = ledgers[layer]
+        await ledger.forget([item.entry.ref for item in items if ledger.entry(item.entry.ref) is item.entry])
     return deleted, left
 
 
-async def _remove(context: Context, item: Stale) -> bool | None:
-    """True: deleted and gone; False: released, or gone before; None: not gone yet, or the delete was refused."""
-    return await remove(context, item.entry)
+def _entries(ledgers: Mapping[str, Ledger], ref: ObjectRef) -> dict[str, Entry]:
+    found = ((name, ledger.entry(ref)) for name, ledger in ledgers.items())
+    return {name: entry for name, entry in found if entry is not None}
 
 
-async def remove(context: Context, entry: Entry, *, teardown: bool = False) -> bool | None:
-    """Delete one object if all witnesses allow it (see `core.prune.fate`); None when it must be looked at again."""
+def _unannounced(ledgers: Mapping[str, Ledger], ref: ObjectRef, known: Mapping[str, Entry]) -> bool:
+    """Whether no layer has announced an object since: an announcement makes a new entry, also when it says the same."""
+    return all(known.get(name) is entry for name, entry in _entries(ledgers, ref).items())
+
+
+async def remove(
+    context: Context, entry: Entry, *, teardown: bool = False, still: Callable[[], bool] = lambda: True
+) -> bool | None:
+    """Delete one object if all witnesses allow it (see `core.prune.fate`): True, it was deleted and is gone; False, it
+    was released, or gone before; None, it must be looked at again. `still` is asked right before the delete.
+    """
     ref = entry.ref
     try:
         live = await context.cluster.get(entry.api_version, ref.kind, ref.namespace, ref.name, account=context.account)
@@ -52,7 +78,7 @@ async def remove(context: Context, entry: Entry, *, teardown: bool = False) -> b
         if verdict is Fate.RELEASE:
             LOG.info("released, not deleted", extra={"stack": context.stack, "object": str(ref)})
             return False
-        if (live["metadata"].get("deletionTimestamp") or "") == "":
+        if (live["metadata"].get("deletionTimestamp") or "") == "" and still():
             LOG.info("deleting", extra={"stack": context.stack, "object": str(ref)})
             gone = await context.cluster.delete(entry.api_version, ref, uid=entry.uid, account=context.account)
             return True if gone else None

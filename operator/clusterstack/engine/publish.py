@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from clusterstack.api.common import API_VERSION
+from clusterstack.api.conditions import DRIFTED, PRUNE_BLOCKED, SOURCE_READY
 from clusterstack.api.status import Phase
 from clusterstack.core.objects import Manifest
 from clusterstack.core.ownership import MANAGER
@@ -175,7 +176,18 @@ def _gist(status: Mapping[str, Any]) -> tuple[object, ...]:
     """What of a Ready stack's status is worth a write when it changes."""
     layers = [(layer.get("name"), layer.get("phase"), layer.get("progress")) for layer in status.get("layers") or ()]
     summary = status.get("summary") or {}
-    return (status.get("observedGeneration"), status.get("lastHandledReconcileAt"), summary.get("revision"), layers)
+    conditions = [
+        (one["type"], one["status"], one["reason"], one["message"])
+        for one in status.get("conditions") or ()
+        if one["type"] in (SOURCE_READY, PRUNE_BLOCKED, DRIFTED)
+    ]
+    return (
+        status.get("observedGeneration"),
+        status.get("lastHandledReconcileAt"),
+        summary.get("revision"),
+        layers,
+        conditions,
+    )
 
 
 def _message(status: Mapping[str, Any]) -> str:

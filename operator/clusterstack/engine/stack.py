@@ -4,21 +4,25 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
 
 from clusterstack.api.spec import ClusterStack, DeletionPolicy, LayerSpec, effective_layer
 from clusterstack.api.status import Phase
 from clusterstack.core.gates import LayerFacts
 from clusterstack.core.graph import Graph, Problem, validate
 from clusterstack.core.inventory import Entry, Inventory
-from clusterstack.core.objects import Manifest, ObjectRef
-from clusterstack.core.ownership import FINALIZER, MANAGER, RECONCILE_ANNOTATION
+from clusterstack.core.objects import ObjectRef
+from clusterstack.core.ownership import RECONCILE_ANNOTATION
 from clusterstack.core.views import StackView
 from clusterstack.engine.build import Builder, Plan
 from clusterstack.engine.claims import Holder
 from clusterstack.engine.contents import Content, Latest
 from clusterstack.engine.context import Context
-from clusterstack.engine.fetch import SourceKeeper
+from clusterstack.engine.fetch import SourceKeepers
+from clusterstack.engine.finalizer import crd_going, set_finalizer
 from clusterstack.engine.layer import RESUME_GRACE, Layer
 from clusterstack.engine.ledger import Ledger, Store
 from clusterstack.engine.prune import sweep
@@ -28,12 +32,12 @@ from clusterstack.engine.tree import TreeReader
 from clusterstack.engine.uninstall import retire
 from clusterstack.engine.view import layer_view
 from clusterstack.engine.wait import changed_or_later
-from clusterstack.errors import ApiError, ClusterStackError, SpecError
+from clusterstack.errors import ApiError, ClusterStackError, SpecError, TransportError
 from clusterstack.sources.fetcher import Snapshot
 from clusterstack.telemetry.logs import logger
 
 LOG = logger(__name__)
-SWEEP_AGAIN = 5.0
+SWEEP_AGAIN, PASS_AGAIN = 5.0, 5.0
 FLUX_RECONCILE = "reconcile.fluxcd.io/requestedAt"
 
 
@@ -55,14 +59,14 @@ class _Running:
 class Stack:
     """One ClusterStack. `wanted` receives the newest object, or the error that it does not parse with."""
 
-    def __init__(self, context: Context, *, uid: str, announce: Announce, observe: Callable[[Layer], None]) -> None:
+    def __init__(self, context: Context, *, uid: str, announce: Announce, observe: Callable[[StackView], None]) -> None:
         self.wanted: Latest[ClusterStack | SpecError] = Latest()
-        self._context, self._uid, self._announce, self._observe_layer = context, uid, announce, observe
+        self._context, self._uid, self._announce, self._observe = context, uid, announce, observe
         self._store = Store(context.cluster, namespace=context.installation.namespace, stack=context.stack)
         self._publisher = StackPublisher(context.cluster, context.clock, stack=context.stack, announce=announce)
         self._builder = Builder(context)
         self._tree = TreeReader(context)
-        self._sources: dict[str, tuple[SourceKeeper, asyncio.Task[None]]] = {}
+        self._sources = SourceKeepers(context, self._publish)
         self._layers: dict[str, _Running] = {}
         self._facts: dict[str, LayerFacts] = {}
         self._ledgers: dict[str, Ledger] = {}
@@ -72,6 +76,7 @@ class Stack:
         self._problems: tuple[Problem, ...] = ()
         self._revision = ""
         self._deleting = ""
+        self._applied: set[str] = set()
         self._handled = ""
         self._started_at = 0.0
         self._ready_at = 0.0
@@ -89,8 +94,19 @@ class Stack:
         """The bus key on which a change of the object is published."""
         return ("stack", self._context.stack)
 
+    @property
+    def _applied_key(self) -> tuple[str, str]:
+        """The bus key on which is published that some layer is, or no longer is, applied in full."""
+        return ("applied", self._context.stack)
+
+    def snapshots(self) -> set[Path]:
+        """The directories that its sources hold on to."""
+        return {snapshot.path for snapshot in self._sources.snapshots().values()}
+
     def want(self, stack: ClusterStack | SpecError) -> None:
-        """There is a newer version of the object."""
+        """There is a newer version of the object; one that differs in its status alone is no news."""
+        if isinstance(stack, ClusterStack) and stack == self.wanted.value:
+            return
         self.wanted.put(stack)
         self._context.cluster.facts.publish(self.key)
 
@@ -100,7 +116,7 @@ class Stack:
         sweeping: asyncio.Task[None] | None = None
         try:
             for name, inventory in (await self._store.load()).items():
-                self._ledgers[name] = Ledger(self._store, self._context.clock, inventory, inherit=self._known)
+                self._ledgers[name] = self._ledger(inventory)
                 for entry in inventory.entries.values():
                     self._context.claims.seed(entry.ref, Holder(name, entry.unit))
             await self._publisher.start()
@@ -118,11 +134,9 @@ class Stack:
             if task is not None:
                 task.cancel()
         await asyncio.gather(*(task for task in tasks if task is not None), return_exceptions=True)
+        await self._publisher.flush()  # before the layers go: the status is read off them
         await self._stop_layers(list(self._layers))
-        for _, task in self._sources.values():
-            task.cancel()
-        await asyncio.gather(*(task for _, task in self._sources.values()), return_exceptions=True)
-        await self._publisher.flush()
+        await self._sources.stop()
         self._publisher.close()
 
     async def _pass(self) -> bool:
@@ -137,9 +151,13 @@ class Stack:
                 await self._end(stack)
                 return False
             case ClusterStack():
-                delay = await self._pursue(stack)
+                try:
+                    delay = await self._pursue(stack)
+                except (ApiError, TransportError) as error:  # what runs already goes on
+                    LOG.warning("the stack is looked at again", extra={"stack": stack.name, "error": str(error)})
+                    delay = PASS_AGAIN
         self._publish()
-        keys = [self.key, *(keeper.key for keeper, _ in self._sources.values())]
+        keys = [self.key, *self._sources.keys()]
         await changed_or_later(self._context.cluster.facts, keys, since, self._context.clock, delay)
         return True
 
@@ -151,12 +169,13 @@ class Stack:
             await self._stop_layers(list(self._layers))
             self._handled = asked
             return 600.0
-        await self._finalizer(stack)
+        if stack.spec.deletion_policy is DeletionPolicy.DELETE:
+            await set_finalizer(self._context.cluster, stack.name, present=True)
         await self._keep_sources(stack)
         if asked != self._handled and self._started_at:
-            await self._look_again()
+            await self._sources.look_again()
         layers = await self._declared(stack, self._snapshots())
-        if any(source.name not in self._sources for source in self._tree.sources):
+        if not self._sources.known(self._tree.sources):
             await self._keep_sources(stack)
         snapshots = self._snapshots()
         if layers is None:
@@ -198,38 +217,11 @@ class Stack:
     async def _keep_sources(self, stack: ClusterStack) -> None:
         """One keeper per source; the first pass waits until each has been looked at once."""
         extra = self._tree.sources if stack.spec.flux is not None else ()
-        wanted = {source.name: source for source in (*extra, *stack.spec.sources)}
-        for name, (keeper, task) in list(self._sources.items()):
-            if wanted.get(name) != keeper.source:
-                task.cancel()
-                await asyncio.gather(task, return_exceptions=True)
-                del self._sources[name]
-        for name, source in wanted.items():
-            if name not in self._sources:
-                keeper = SourceKeeper(self._context, source)
-                self._sources[name] = (keeper, asyncio.create_task(keeper.run()))
-        await self._looked(dict.fromkeys(self._sources, 1))
+        await self._sources.keep((*extra, *stack.spec.sources))
         self._started_at = self._started_at or self._context.clock.wall().timestamp()
 
-    async def _look_again(self) -> None:
-        """`reconcileAt`: every source is looked at now, and the pass goes on with what is found."""
-        numbers = {name: keeper.looked + 1 for name, (keeper, _) in self._sources.items()}
-        for keeper, _ in self._sources.values():
-            keeper.look()
-        await self._looked(numbers)
-
-    async def _looked(self, numbers: Mapping[str, int]) -> None:
-        facts = self._context.cluster.facts
-        while True:
-            since = facts.now
-            waiting = [keeper for name, (keeper, _) in self._sources.items() if keeper.looked < numbers[name]]
-            if not waiting:
-                return
-            self._publish()
-            await facts.wait([keeper.key for keeper in waiting], since)
-
     def _snapshots(self) -> dict[str, Snapshot]:
-        found = {name: keeper.snapshot for name, (keeper, _) in self._sources.items() if keeper.snapshot is not None}
+        found = self._sources.snapshots()
         self._revision = ", ".join(snapshot.revision for snapshot in found.values())
         return found
 
@@ -241,10 +233,11 @@ class Stack:
         for spec in layers:
             if spec.name not in self._layers:
                 self._layers[spec.name] = await self._start(spec.name)
-        for name in self._layers:
-            self._facts[name] = replace(self._facts.get(name) or LayerFacts(name), built="")
+        for name, running in self._layers.items():
+            running.layer.expect(contents[name])
         for name, running in self._layers.items():
             running.layer.contents.put(contents[name])
+        self._context.cluster.facts.publish(self._applied_key)
 
     def _claim(self, contents: Mapping[str, Content]) -> None:
         """Manifests claim their objects before any release renders; units that are no more claim nothing."""
@@ -259,7 +252,7 @@ class Stack:
     async def _start(self, name: str) -> _Running:
         context = self._context
         if name not in self._ledgers:
-            self._ledgers[name] = Ledger(self._store, context.clock, Inventory(name), inherit=self._known)
+            self._ledgers[name] = self._ledger(Inventory(name))
         publisher = LayerPublisher(
             context.cluster, context.clock, stack=context.stack, uid=self._uid, layer=name, announce=self._announce
         )
@@ -270,6 +263,16 @@ class Stack:
         tasks = (asyncio.create_task(publisher.run()), asyncio.create_task(layer.live()))
         return _Running(layer, publisher, tasks)
 
+    def _ledger(self, inventory: Inventory) -> Ledger:
+        wrote = partial(self._wrote, inventory.layer)
+        return Ledger(self._store, self._context.clock, inventory, inherit=self._known, wrote=wrote)
+
+    def _wrote(self, layer: str, action: str) -> None:
+        tally, stack = self._context.tally, self._context.stack
+        tally.changed(stack, layer, "created" if action == "created" else "configured")
+        if action == "corrected":
+            tally.drift_corrected(stack, layer)
+
     async def _stop_layers(self, names: list[str]) -> None:
         for name in names:
             await self._layers.pop(name).stop()
@@ -279,11 +282,13 @@ class Stack:
                 await self._context.cluster.delete("clusterstack.dev/v1alpha1", ref)
 
     def _heard(self, name: str) -> None:
-        """A layer has something to say: its neighbours' facts, the stack's status and the metrics follow."""
+        """A layer has something to say: its neighbours' facts follow at once, the stack's status and metrics soon."""
         running = self._layers.get(name)
         if running is not None:
             self._facts[name] = running.layer.facts
-            self._observe_layer(running.layer)
+            if running.layer.applied != (name in self._applied):
+                self._applied ^= {name}
+                self._context.cluster.facts.publish(self._applied_key)
             self._publish()
 
     def _known(self, ref: ObjectRef, layer: str) -> Entry | None:
@@ -296,7 +301,13 @@ class Stack:
             return
         if any(not running.layer.known for running in self._layers.values()) or self._resuming():
             return
-        self._publisher.offer(self._publisher.view(self._view()))
+        self._publisher.offer(self._status)
+
+    def _status(self, previous: Mapping[str, Any], now: float) -> dict[str, Any]:
+        """The status when it is about to be written: made at most once a second, however many layers have news."""
+        view = self._view()
+        self._observe(view)
+        return self._publisher.view(view)(previous, now)
 
     def _resuming(self) -> bool:
         """A stack that was Ready before we started says nothing until its layers are there again, or time is up."""
@@ -318,7 +329,7 @@ class Stack:
             layers=layers,
             graph=self._graph,
             revision=self._revision,
-            sources=tuple(keeper.view() for keeper, _ in self._sources.values()),
+            sources=self._sources.views(),
             problems=self._problems,
             suspended=self._stack is not None and self._stack.spec.suspend,
             deleting=self._deleting,
@@ -337,12 +348,14 @@ class Stack:
             if wanted is not None:
                 try:
                     left = await self._retire(wanted)
-                    left += (await sweep(self._context, self._ledgers, wanted))[1]
+                    left += (await sweep(self._context, self._ledgers, wanted, keeping=self._unpruned(wanted)))[1]
                     delay = SWEEP_AGAIN if left else delay
-                except ClusterStackError as error:
-                    LOG.warning("sweep failed", extra={"stack": self._context.stack, "error": str(error)})
+                except Exception as error:  # the boundary of the sweep: a bug here must not end it for good
+                    expected = isinstance(error, ClusterStackError)
+                    extra = {"stack": self._context.stack, "error": str(error)}
+                    LOG.warning("sweep failed", extra=extra, exc_info=not expected)
                     delay = SWEEP_AGAIN
-            keys = [self.key, *(("layer", name) for name in self._layers)]
+            keys = [self.key, self._applied_key, *(("layer", name) for name in self._layers)]
             await changed_or_later(facts, keys, since, self._context.clock, delay)
 
     async def _retire(self, wanted: Mapping[str, set[ObjectRef]]) -> int:
@@ -353,6 +366,12 @@ class Stack:
         left = await retire(self._context, self._ledgers, wanted, declared)
         self._declared_releases = None if left else declared
         return left
+
+    def _unpruned(self, wanted: Mapping[str, set[ObjectRef]]) -> set[str]:
+        """Layers of which nothing is deleted: those that say so, and those that suddenly render nothing at all."""
+        return {
+            name for name, content in self._contents.items() if not content.spec.prune.enabled or not wanted.get(name)
+        }
 
     def _wanted_refs(self) -> dict[str, set[ObjectRef]] | None:
         """Every object that is wanted, by layer; None while any unit is Unknown or not applied in full."""
@@ -366,47 +385,25 @@ class Stack:
             wanted[name] = {ref for unit in running.layer.units for ref in unit.keeper.board.states}
         return wanted
 
-    async def _finalizer(self, stack: ClusterStack) -> None:
-        """Our own finalizer, while there is something to take down."""
-        if stack.spec.deletion_policy is DeletionPolicy.DELETE:
-            await self._set_finalizer(present=True)
-
-    async def _set_finalizer(self, *, present: bool) -> None:
-        found = await self._context.cluster.get("clusterstack.dev/v1alpha1", "ClusterStack", "", self._context.stack)
-        if found is None:
-            return None
-        finalizers: list[str] = list(found["metadata"].get("finalizers") or [])
-        if (FINALIZER in finalizers) is present:
-            return None
-        changed = [*finalizers, FINALIZER] if present else [item for item in finalizers if item != FINALIZER]
-        patch: Manifest = {"metadata": {"finalizers": changed, "resourceVersion": found["metadata"]["resourceVersion"]}}
-        try:
-            await self._context.cluster.patch(found, patch, manager=MANAGER)
-        except ApiError as error:
-            if error.status == 409:
-                return await self._set_finalizer(present=present)
-            if error.status != 404:
-                raise
-
     async def _end(self, stack: ClusterStack) -> None:
-        """The object is being deleted: orphan, or take everything down; then let it go."""
+        """The object is being deleted: orphan, or take everything down; then let it go.
+
+        What is orphaned keeps its inventory: a stack of the same name that comes back finds its own again.
+        """
         self._stack = stack
         await self._stop_layers(list(self._layers))
-        if stack.spec.deletion_policy is DeletionPolicy.DELETE and not await self._crd_going():
-            levels = Graph.of(stack.spec.layers).levels() if not stack.spec.flux else [list(self._ledgers)]
-            left = await Teardown(self._context, self._ledgers, self._say).run(levels)
+        if stack.spec.deletion_policy is DeletionPolicy.DELETE and not await crd_going(self._context.cluster):
+            left = await Teardown(self._context, self._ledgers, self._say).run(self._levels(stack))
             if left:
                 LOG.warning("left behind", extra={"stack": self._context.stack, "objects": [str(ref) for ref in left]})
-        for name in list(self._ledgers):
-            await self._store.remove(name)
-        await self._set_finalizer(present=False)
+            for name in list(self._ledgers):
+                await self._store.remove(name)
+        await set_finalizer(self._context.cluster, self._context.stack, present=False)
 
-    async def _crd_going(self) -> bool:
-        """Our own CRD is being deleted: everything is orphaned, nothing cascades."""
-        crd = await self._context.cluster.get(
-            "apiextensions.k8s.io/v1", "CustomResourceDefinition", "", "clusterstacks.clusterstack.dev"
-        )
-        return crd is None or bool(crd["metadata"].get("deletionTimestamp"))
+    def _levels(self, stack: ClusterStack) -> tuple[tuple[str, ...], ...]:
+        """The order of the teardown, reversed; a spec that has no order any more goes in one level."""
+        graph = self._graph if stack.spec.flux is not None else Graph.of(stack.spec.layers)
+        return graph.levels() if not graph.cycle() else (graph.names,)
 
     def _say(self, line: str) -> None:
         self._deleting = line

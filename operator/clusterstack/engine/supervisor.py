@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 from clusterstack.api.spec import ClusterStack, parse_stack
 from clusterstack.core.objects import Manifest
+from clusterstack.core.views import StackView
 from clusterstack.engine.context import Context
-from clusterstack.engine.layer import Layer
 from clusterstack.engine.publish import Announce
 from clusterstack.engine.stack import Stack
 from clusterstack.engine.wait import changed_or_later, sleep
@@ -46,7 +47,7 @@ class Supervisor:
         *,
         make: MakeContext,
         announce: Announce,
-        observe: Callable[[str, Layer], None],
+        observe: Callable[[str, StackView], None],
         forget: Callable[[str], None],
         selector: str = "",
     ) -> None:
@@ -61,6 +62,10 @@ class Supervisor:
         """A ClusterStack of this name was made, changed or deleted."""
         self._changed.add(name)
         self._cluster.facts.publish(("stacks",))
+
+    def snapshots(self) -> set[Path]:
+        """The directories that any stack holds on to."""
+        return {path for slot in self._slots.values() for path in slot.stack.snapshots()}
 
     async def run(self) -> None:
         """Supervise until cancelled; then every stack is stopped and awaited."""
@@ -112,7 +117,7 @@ class Supervisor:
 
     def _start(self, name: str, uid: str, parsed: ClusterStack | None, basis: object) -> _Slot:
         context = self._make(name, parsed)
-        stack = Stack(context, uid=uid, announce=self._announce, observe=lambda layer: self._observe(name, layer))
+        stack = Stack(context, uid=uid, announce=self._announce, observe=lambda view: self._observe(name, view))
         return _Slot(stack, asyncio.create_task(self._guarded(name, stack)), uid, basis)
 
     async def _guarded(self, name: str, stack: Stack) -> None:

@@ -10,7 +10,11 @@ from clusterstack.core.gates import Blocker
 from clusterstack.engine.judge import Judge
 from clusterstack.engine.keeper import Keeper, Terms
 from clusterstack.engine.ledger import Ledger
+from clusterstack.engine.wait import sleep
 from clusterstack.engine.world import Clock, Cluster
+from clusterstack.errors import ApiError, TransportError
+
+ANNOUNCE_AGAIN = 2.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,17 +45,28 @@ class ManifestUnit:
         self, cluster: Cluster, clock: Clock, *, terms: Terms, ledger: Ledger, judge: Judge, changed: Callable[[], None]
     ) -> None:
         self.keeper = Keeper(cluster, clock, terms=terms, ledger=ledger, judge=judge, changed=changed)
-        self._ledger = ledger
+        self._clock, self._ledger, self._changed = clock, ledger, changed
         self._announced = False
+        self._pending: Blocker | None = Blocker(reason="Pending", message="has not started")
 
     def state(self) -> UnitState:
         board = self.keeper.board
         applied = self._announced and not board.unapplied
-        return UnitState(self.name, board.total, board.total - len(board.blockers), len(board.failures), applied)
+        ready = board.total - len(board.blockers)
+        return UnitState(self.name, board.total, ready, len(board.failures), applied, self._pending)
 
     async def run(self, desired: tuple[Desired, ...]) -> None:
         """Keep the objects until cancelled; they are announced before the first is written."""
-        await self._ledger.announce(self.name, desired)
-        self._announced = True
+        await self._announce(desired)
+        self._announced, self._pending = True, None
         self.keeper.want(desired)
         await self.keeper.run()
+
+    async def _announce(self, desired: tuple[Desired, ...]) -> None:
+        while True:
+            try:
+                return await self._ledger.announce(self.name, desired)
+            except (ApiError, TransportError) as error:
+                self._pending = Blocker(reason="InventoryNotWritten", message=f"the inventory is not written: {error}")
+                self._changed()
+            await sleep(self._clock, ANNOUNCE_AGAIN)

@@ -36,7 +36,8 @@ class Session:
 
     async def serves(self, group: str, version: str, plural: str) -> bool:
         """Whether discovery lists this resource. Raises aiohttp's errors when the API server does not say."""
-        async with self.client.get(f"{self.server}/apis/{group}/{version}") as response:
+        timeout = aiohttp.ClientTimeout(total=10)
+        async with self.client.get(f"{self.server}/apis/{group}/{version}", timeout=timeout) as response:
             if response.status == 404:
                 return False
             response.raise_for_status()

@@ -25,7 +25,8 @@ LOG = logger(__name__)
 
 GROUP, VERSION, PLURAL = "clusterstack.dev", "v1alpha1", "clusterstacks"
 BEAT = 1.0  # seconds between the guard's looks
-GRACE = 5.0  # seconds that a watch may be missing before kopf is started again
+GRACE = (5.0, 60.0)  # seconds that a watch may be missing before kopf is started again: at first, at most
+NEW_CRD = 2.0  # between looks for the CRD; and once it has come, for kopf misses one whose discovery comes late
 LATE = 30.0  # seconds without a beat: the thread is stuck
 SERVER_TIMEOUT = 290
 INACTIVITY = 70.0
@@ -71,6 +72,7 @@ class Watcher:
         self._beat = 0.0
         self._heard = 0.0
         self._watching = 0.0
+        self._grace, self._due = GRACE[0], 0.0
         self._served: bool | None = None
         self._trouble = ""
 
@@ -79,6 +81,7 @@ class Watcher:
         for name in _ALARMISTS:
             logging.getLogger(name).setLevel(logging.ERROR)
         self._beat = self._heard = self._watching = time.monotonic()
+        self._due = self._beat + GRACE[0]
         self._thread.start()
 
     async def stop(self, timeout: float = 3.0) -> None:
@@ -216,7 +219,8 @@ class Watcher:
             now = self._beat = time.monotonic()
             if any(_is_watch(task) for task in asyncio.all_tasks()):
                 self._watching, self._served = now, True
-            elif now - self._watching > GRACE and self._run is not None and self._session is not None:
+                self._grace, self._due = GRACE[0], now + GRACE[0]
+            elif now > self._due and self._run is not None and self._session is not None:
                 await self._recover(self._session, self._run)
             await asyncio.sleep(BEAT)
 
@@ -224,12 +228,15 @@ class Watcher:
         """Without a watch: there is no CRD, or it has only just come, or kopf has lost its watch."""
         with suppress(Exception):  # no answer is no answer: the next look asks again
             before, self._served = self._served, await session.serves(GROUP, VERSION, PLURAL)
+            now = time.monotonic()
+            self._due = now + NEW_CRD
             if self._served and before is False:
-                self._watching = time.monotonic()
+                self._watching = now
             elif self._served:
                 self._trouble = "kopf lost its watch"
+                self._grace = min(self._grace * 2, GRACE[1])  # a slow API server is not helped by starting over
+                self._due = now + self._grace
                 run.cancel()
-        await asyncio.sleep(GRACE)
 
 
 class _Forever:

@@ -13,7 +13,15 @@ from collections import Counter as Tally
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NoReturn, Protocol
 
-from prometheus_client import CollectorRegistry, Counter, GCCollector, Histogram, PlatformCollector, ProcessCollector
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    GCCollector,
+    Histogram,
+    PlatformCollector,
+    ProcessCollector,
+    disable_created_metrics,
+)
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, InfoMetricFamily, Metric
 from prometheus_client.registry import Collector
 
@@ -106,8 +114,10 @@ class Metrics:
     """What the operator counts. `registry` is what /metrics shows; `host` is the API server, for client metrics."""
 
     def __init__(self, version: str) -> None:
+        disable_created_metrics()  # type: ignore[no-untyped-call]  # when each counter began: nobody asks
         self.registry = CollectorRegistry()
         self.host = ""
+        self._born = time.time()
         self._state = _State(version)
         self.registry.register(self._state)
         for collector in (ProcessCollector, PlatformCollector, GCCollector):
@@ -152,10 +162,10 @@ class Metrics:
         key = (stack, view.name)
         before = self._state.layers.get(key)
         self._state.layers[key] = view
-        result = _ended(before, view)
+        result = _ended(before, view, since=self._born)
         if result:
             self._runs.labels(stack, result).inc()
-        if result == "success" and before is not None and view.ready_at != before.ready_at:
+        if result == "success" and (before is None or view.ready_at != before.ready_at):
             for step in STEPS:
                 self._durations.labels(stack, step).observe(getattr(view.timings, step))
 
@@ -337,13 +347,13 @@ def _layer_families(layers: Sequence[tuple[Layer, LayerState]]) -> Iterator[Metr
     )
 
 
-def _ended(before: LayerState | None, now: LayerState) -> str:
+def _ended(before: LayerState | None, now: LayerState, *, since: float) -> str:
     """How a run ended between two views: success, error, timeout; empty when none did.
 
-    The first view of a layer is where we came in (a restart): only what happens from then on is counted.
+    A layer that is Ready at first sight counts if it became so after `since`: before that, another process did it.
     """
     if before is None:
-        return ""
+        return "success" if now.phase == "Ready" and now.ready_at >= since else ""
     if now.phase == "Ready" and (before.phase != "Ready" or now.ready_at != before.ready_at):
         return "success"
     if now.timed_out and not before.timed_out:

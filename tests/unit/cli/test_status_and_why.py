@@ -68,6 +68,7 @@ ROUTES = LayerView(
     since=NOW - 300,
     waiting_on=(Blocker(layer="network", reason="DependencyWaiting", message="is Waiting"),),
 )
+OPERATORS_LINE = "waiting for Deployment keda/keda-operator 0/1: ImagePullBackOff and 1 more"
 HOME = record(BASE, OPERATORS, NETWORK, ROUTES)
 
 
@@ -82,8 +83,7 @@ def test_status_shows_each_layer_in_a_line() -> None:
         HOME.message,
         "LAYER       STATUS        OBJECTS   SINCE   TOOK   MESSAGE",
         "base        Ready         14/14     10m     100s",
-        "operators   Progressing   3/5       41s     -      waiting for Deployment keda/keda-operator 0/1: "
-        "ImagePullBackOff and 1 more",
+        f"operators   Progressing   3/5       41s     -      {OPERATORS_LINE}",
         "network     Waiting       -         5m      -      waiting for layer operators",
         "routes      Waiting       -         5m      -      waiting for layer network",
     ]
@@ -122,10 +122,9 @@ def test_a_script_gets_everything() -> None:
 
 def test_why_goes_to_the_object_at_the_end_of_the_chain() -> None:
     assert answer(HOME, "routes") == [
-        "layer routes Waiting for 5m: waiting for layer network",
-        "└─ layer network Waiting for 5m: waiting for layer operators",
-        "   └─ layer operators Progressing for 41s, 3/5 objects: waiting for Deployment keda/keda-operator 0/1: "
-        "ImagePullBackOff and 1 more",
+        "layer routes Waiting for 5m",
+        "└─ layer network Waiting for 5m",
+        "   └─ layer operators Progressing for 41s, 3/5 objects",
         "      └─ Deployment keda/keda-operator 0/1: ImagePullBackOff",
         "   also: Secret keda/certs: does not exist yet",
         "",
@@ -190,6 +189,27 @@ def test_an_object_leads_to_the_layers_that_wait_for_it() -> None:
         ),
         (
             Blocker(ref=ObjectRef("helm.toolkit.fluxcd.io", "HelmRelease", "a", "b"), reason="Conflict"),
+            "kubectl describe stacklayer home.base",
+        ),
+        (
+            Blocker(ref=ObjectRef("", "Secret", "a", "b"), reason="NamespaceMissing"),
+            "kubectl get namespace a -o yaml",
+        ),
+        (Blocker(ref=ObjectRef("", "Namespace", "", "b"), reason="NamespaceMissing"), "kubectl get namespace b"),
+        (
+            Blocker(ref=ObjectRef("", "Pod", "a", "b"), reason="QuotaExceeded"),
+            "kubectl -n a describe resourcequota",
+        ),
+        (
+            Blocker(
+                ref=ObjectRef("apps", "Deployment", "a", "b"),
+                reason="WebhookNotReady",
+                message="webhook v.example.org does not answer yet (service istio/istiod)",
+            ),
+            "kubectl -n istio get service,endpointslices,pods    # of istiod",
+        ),
+        (
+            Blocker(ref=ObjectRef("apps", "Deployment", "a", "b"), reason="Invalid"),
             "kubectl describe stacklayer home.base",
         ),
         (Blocker(reason="Approval"), "kubectl describe stacklayer home.base"),

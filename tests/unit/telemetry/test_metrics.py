@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from contextlib import suppress
 from dataclasses import replace
 
@@ -85,6 +86,13 @@ def test_a_restart_that_finds_a_layer_ready_counts_nothing() -> None:
     metrics = Metrics("1")
     metrics.layer("home", READY)
     assert value(metrics, "clusterstack_reconcile_total", stack="home", result="success") is None
+
+
+def test_a_layer_that_is_ready_at_first_sight_counts_when_it_became_so_here() -> None:
+    metrics = Metrics("1")
+    metrics.layer("home", replace(READY, ready_at=time.time() + 1))
+    assert value(metrics, "clusterstack_reconcile_total", stack="home", result="success") == 1
+    assert value(metrics, "clusterstack_layer_duration_seconds_count", stack="home", step="apply") == 1
 
 
 def test_failures_and_timeouts_count_once_each() -> None:

@@ -1,13 +1,15 @@
 """Health rules: CEL expressions per kind. One schema for the bundled library and for users, Flux's own shape included.
 
-    for: [cert-manager.io/Certificate]   group/Kind, group/* or v1/Kind for the core group
+    for: [cert-manager.io/Certificate]   group/Kind, group/*, *.parent.group/* or v1/Kind for the core group
+    from: cert-manager v1.19 …           the upstream types that the rule and its samples were written from
     like: ready                          takes what it does not say itself from a named shape of library/shapes.yaml
     current: "…"                         mandatory; besides: inProgress, failed, degraded, suspended
     requires: [{kind: group/Kind, name: <CEL>, namespace: <CEL>}]     other objects that must be Current as well
     children: [apps/Deployment]          owned objects that must be Current as well
-    t: {current: [{status: …}], …}       samples, for the tests
+    t: {current: [{status: …}], …}       samples, for the tests; a sample's own `for` and `from` narrow the rule's
 
-A RuleSet holds rules on four levels; on each, an exact kind beats a group, and the first match in order wins.
+A RuleSet holds rules on four levels; on each, an exact kind beats a group, a group beats those that it is part of
+(`*.services.k8s.aws/*`), and the first match in order wins.
 """
 
 from __future__ import annotations
@@ -16,6 +18,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import IntEnum
 from fnmatch import fnmatchcase
+from functools import lru_cache
 from importlib import resources
 from typing import Any
 
@@ -66,6 +69,7 @@ class RuleSpec(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, alias_generator=to_camel, populate_by_name=True)
 
     kinds: list[str] = Field(alias="for", min_length=1)
+    source: str = Field(default="", alias="from")
     name: str = ANY
     namespace: str = ANY
     when: str | None = None
@@ -171,8 +175,7 @@ class RuleSet:
 
     def find(self, obj: Manifest, *, lowest: Level = Level.BUNDLED) -> Rule | None:
         """The rule for an object; `lowest` ends the search at that level."""
-        group = group_of(obj["apiVersion"])
-        keys = (GroupKind(group, obj["kind"]), GroupKind(group, ANY))
+        keys = _keys(group_of(obj["apiVersion"]), obj["kind"])
         for table in self.levels[: lowest + 1]:
             for key in keys:
                 for rule in table.get(key, ()):
@@ -213,6 +216,19 @@ class RuleSet:
                 program.holds(activation)
             except EvaluationError as error:
                 yield f"{rule.label}: {state} fails on an object without status ({error}); guard it with has()"
+
+
+@lru_cache(maxsize=4096)
+def _keys(group: str, kind: str) -> tuple[GroupKind, ...]:
+    """Under what a kind's rules are filed, the closest first: `a.b/Kind`, `a.b/*`, `*.b/*`."""
+    parents = [f"{ANY}.{parent}" for parent in _parents(group)]
+    return (GroupKind(group, kind), GroupKind(group, ANY), *(GroupKind(parent, ANY) for parent in parents))
+
+
+def _parents(group: str) -> Iterator[str]:
+    while "." in group:
+        group = group.partition(".")[2]
+        yield group
 
 
 def library() -> Iterator[RuleSpec]:
@@ -305,7 +321,7 @@ def _flux(spec: FluxSpec, compiler: Compiler, label: str) -> Rule:
 
 
 def kind_of(name: str, where: str) -> GroupKind:
-    """`group/Kind`, `group/*` or, for the core group, `v1/Kind`."""
+    """`group/Kind`, `group/*`, `*.parent.group/*` or, for the core group, `v1/Kind`."""
     group, slash, kind = name.rpartition("/")
     if not slash or not kind or not group:
         raise SpecError(f"{where}: {name!r} is not group/Kind, group/* or v1/Kind", reason="RuleInvalid")
