@@ -12,12 +12,15 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import shutil
 import sys
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
+
+import yaml
 
 from bench.rawapply import RefusedError, raw_apply
 from testbed import falseready, outside
@@ -55,6 +58,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def run(workdir: Path, *, seed: int, args: argparse.Namespace) -> dict[str, Any]:
     """One seed, as the line to print."""
+    shutil.rmtree(workdir, ignore_errors=True)
     with Homelab(workdir=workdir, seed=seed, scale=args.scale) as homelab:
         _say(f"seed {seed}: control plane up in {homelab.plane.start_seconds:.1f} s; applying the example")
         result = {"seed": seed, **_bring_up(homelab, timeout=args.timeout)}
@@ -175,7 +179,7 @@ def _count(homelab: Homelab, what: str, *, restart: bool = False, lose_cache: bo
 
 
 def _manifests(homelab: Homelab) -> list[dict[str, Any]]:
-    """Every object of the inventories as it is in the cluster, ready to be applied to another."""
+    """Every object of the inventories as it is in the cluster, and the CRDs that OLM brought, to be applied elsewhere."""
     plural = {(group, kind): resource for (group, resource), kind in outside.kinds(homelab.plane.api).items()}
     found: dict[outside.Item, dict[str, Any]] = {}
     for owned in outside.inventories(homelab.plane.api, homelab.name).values():
@@ -187,6 +191,11 @@ def _manifests(homelab: Homelab) -> list[dict[str, Any]]:
             live = homelab.plane.api.find(path)
             if live is not None:
                 found[one.item] = {**live, "path": path}
+    for file in sorted((homelab.data / "olm-crds").glob("*.yaml")):
+        for crd in yaml.safe_load_all(file.read_text()):
+            root = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
+            item = outside.Item("apiextensions.k8s.io", crd["kind"], "", crd["metadata"]["name"])
+            found[item] = {**crd, "path": f"{root}/{item.name}"}
     return list(found.values())
 
 

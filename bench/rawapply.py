@@ -63,6 +63,8 @@ def clean(live: Mapping[str, Any]) -> dict[str, Any]:
         kept = {k: v for k, v in live["spec"].items() if k not in ("clusterIP", "clusterIPs", "healthCheckNodePort")}
         ports = [{k: v for k, v in port.items() if k != "nodePort"} for port in kept.get("ports", ())]
         manifest["spec"] = {**kept, **({"ports": ports} if ports else {})}
+    if live["kind"] == "PersistentVolumeClaim":
+        manifest["spec"] = {key: value for key, value in live["spec"].items() if key != "volumeName"}
     if live["kind"] == "Job":
         spec = {key: value for key, value in live["spec"].items() if key not in ("selector", "manualSelector")}
         template = dict(spec["template"])

@@ -1,4 +1,4 @@
-"""What a release puts into the cluster: CRDs, subcharts, upgrades that drop objects, conflicts, time-outs, and its end."""
+"""What a release puts into the cluster: CRDs, subcharts, upgrades that drop objects, conflicts, time-outs, the end."""
 
 from __future__ import annotations
 
@@ -40,7 +40,9 @@ spec:
       {{- end }}
       containers: [{name: main, image: registry.example.com/app}]
 """
+PAGE = "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: page}\n"
 SUBCHART = {
+    "templates/page.yaml": PAGE,
     "charts/cache/Chart.yaml": "apiVersion: v2\nname: cache\nversion: 0.1.0\n",
     "charts/cache/values.yaml": "size: small\n",
     "charts/cache/templates/page.yaml": """
@@ -116,7 +118,7 @@ def test_a_chart_with_crds_of_both_sorts_and_objects_of_their_kinds(bed: Bed, ns
         "templates/gadget.yaml": custom("Gadget", group),
         "values.yaml": "size: 3\n",
     }
-    bed.charts.publish(chart("kinds", "1.0.0", files), chart("kinds", "2.0.0", {"values.yaml": "size: 3\n"}))
+    bed.charts.publish(chart("kinds", "1.0.0", files), chart("kinds", "2.0.0", {"templates/page.yaml": PAGE}))
     stack = bed.stack({"name": "app", "charts": [release(bed, "kinds", ns, version="1.0.0")]})
     stack.ready()
     for plural in ("widgets", "gadgets"):
@@ -214,7 +216,7 @@ def test_a_release_waits_for_those_it_depends_on(bed: Bed, ns: str) -> None:
     ]
     stack = bed.stack({"name": "app", "charts": charts})
     bed.until(f"/apis/apps/v1/namespaces/{ns}/deployments/web", bool)
-    status = bed.until(stack.layer_path("app"), lambda found: f"release {ns}/web" in str(found["status"]["units"]))
+    status = bed.until(stack.layer_path("app"), lambda found: f"release {ns}/web" in str(found["status"]))
     assert status["status"]["phase"] == "Progressing"
     assert records(bed, ns, "pages") == []
     open_gate(bed, gate)
@@ -318,4 +320,4 @@ def test_the_end_of_the_stack_takes_everything_with_it_or_nothing(bed: Bed, ns: 
     assert left == dict.fromkeys(("base", "one", "web"), stay)
     assert records(bed, ns) == (["1 deployed", "1 deployed"] if stay else [])
     inventories = bed.api.get("/api/v1/namespaces/clusterstack/configmaps")["items"]
-    assert not [item for item in inventories if f".{stack.name}." in item["metadata"]["name"]]
+    assert any(f".{stack.name}." in item["metadata"]["name"] for item in inventories) is stay

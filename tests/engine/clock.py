@@ -88,6 +88,12 @@ class FakeClock:
             await self._fire(timer)
         return self.elapsed - began
 
+    async def step(self) -> None:
+        """Let time pass until the next timer."""
+        timer = self._next()
+        assert timer is not None, "nothing is left to happen"
+        await self._fire(timer)
+
     def _next(self) -> _Timer | None:
         while self._timers and self._timers[0].call is None:
             heapq.heappop(self._timers)

@@ -15,7 +15,7 @@ from typing import Any
 
 from clusterstack.core.objects import GroupKind, Manifest, ObjectRef, digest, group_of, ref_of
 from clusterstack.core.ownership import STACK_LABEL
-from clusterstack.errors import ApiError
+from clusterstack.errors import ApiError, TransportError
 from clusterstack.kube.facts import Bus, kind_key, object_key
 from clusterstack.kube.live import Live, project
 from clusterstack.kube.observer import Watch, WatchKey
@@ -131,6 +131,8 @@ class ScriptedCluster:
         """Whether a new watch delivers its first list by itself."""
         self.withheld: list[ObjectRef] | None = None
         """A list: changes by others stay unseen, until `show`."""
+        self.cut = False
+        """The process is dead: no request of its reaches the API server any more."""
         self.committed: list[Callable[[Call], None]] = []
         """Hear of every write that is carried out."""
         self._facts = Bus()
@@ -139,7 +141,7 @@ class ScriptedCluster:
         self._seen: dict[ObjectRef, Live] = {}
         self._before: Scripts = defaultdict(list)
         self._after: Scripts = defaultdict(list)
-        self._version = 0
+        self.version = 0
         for api_version, kind, namespaced in BUILTIN:
             self.serve(api_version, kind, namespaced=namespaced)
 
@@ -194,15 +196,15 @@ class ScriptedCluster:
         """A controller writes an object's status; nobody's fields change hands."""
         stored = copy.deepcopy(self.objects[ref])
         stored["status"] = status
-        self._version += 1
-        stored["metadata"]["resourceVersion"] = str(self._version)
+        self.version += 1
+        stored["metadata"]["resourceVersion"] = str(self.version)
         self.objects[ref] = stored
         self._notice(ref)
 
     def remove(self, ref: ObjectRef) -> None:
         """Somebody else deletes an object, and it is gone."""
         del self.objects[ref]
-        self._version += 1
+        self.version += 1
         self._notice(ref)
 
     def show(self, *refs: ObjectRef) -> None:
@@ -421,6 +423,8 @@ class ScriptedCluster:
     async def _flight(self, call: Call, commit: Callable[[], None]) -> None:
         await self._run(self._before, call)
         await asyncio.sleep(0)
+        if self.cut:
+            raise TransportError("the process is dead")
         commit()
         self.done.append(call)
         for hear in self.committed:
@@ -485,9 +489,9 @@ class ScriptedCluster:
             metadata.update(resourceVersion=before["resourceVersion"], uid=before["uid"])
             metadata.update(generation=before["generation"], creationTimestamp=before["creationTimestamp"])
             return
-        self._version += 1
-        metadata["resourceVersion"] = str(self._version)
-        metadata["uid"] = before.get("uid") or f"uid-{self._version}"
+        self.version += 1
+        metadata["resourceVersion"] = str(self.version)
+        metadata["uid"] = before.get("uid") or f"uid-{self.version}"
         metadata["creationTimestamp"] = before.get("creationTimestamp") or self.clock.text()
         metadata["generation"] = before.get("generation", 0) + changed
 

@@ -86,7 +86,7 @@ class Home:
     ) -> Desired:
         ref = ref_of(manifest)
         stamped, want = self.context.stamp(manifest, ref, layer)
-        return Desired(ref, stamped, want, mode, manager)
+        return Desired.of(ref, stamped, want, mode=mode, manager=manager)
 
     async def ledger(
         self, layer: str = "base", *, others: Callable[[ObjectRef, str], Entry | None] | None = None

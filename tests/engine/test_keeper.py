@@ -467,3 +467,21 @@ def failing_until(home: Home, time: float, error: Exception) -> Callable[[Call],
 
 def test_refs_of_these_tests_are_as_the_api_server_names_them() -> None:
     assert ref_of(config_map("a")) == ObjectRef("", "ConfigMap", "apps", "a")
+
+
+async def test_a_job_whose_template_changed_is_replaced_once_the_old_one_is_gone(home: Home) -> None:
+    home.cluster.serve("batch/v1", "Job")
+    job: Manifest = {"apiVersion": "batch/v1", "kind": "Job", "metadata": {"name": "migrate", "namespace": "apps"}}
+    first, second = home.desire({**job, "spec": {"template": 1}}), home.desire({**job, "spec": {"template": 2}})
+
+    def script(call: Call) -> None:
+        if home.cluster.objects.get(first.ref) is not None:
+            raise ApiError("spec.template: field is immutable", status=422, reason="Invalid")
+
+    async with keeping(home, first) as bench:
+        before = home.cluster.objects[first.ref]["metadata"]["uid"]
+        home.cluster.before("apply", script, first.ref)
+        await bench.want(second)
+        await settle()
+        assert home.cluster.objects[first.ref]["metadata"]["uid"] != before
+        assert home.cluster.of("delete") == [first.ref]

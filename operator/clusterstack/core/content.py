@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
+
+import msgspec
 
 from clusterstack.core.objects import Manifest, ObjectRef, digest
 from clusterstack.core.ownership import MANAGER
@@ -20,14 +22,38 @@ class Mode(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Desired:
-    """One object as we want it: stamped, with the digest that its live copy must carry."""
+    """One object as we want it: stamped, with the digest that its live copy must carry.
+
+    It lives as long as its layer, and is read only to be written: so it is kept as JSON, a fifth of the dictionary.
+    """
 
     ref: ObjectRef
-    manifest: Manifest
+    api_version: str
+    json: bytes = field(repr=False)
     want: str
     mode: Mode = Mode.APPLY
     manager: str = MANAGER
     awaited: bool = True
+
+    @classmethod
+    def of(
+        cls,
+        ref: ObjectRef,
+        manifest: Manifest,
+        want: str,
+        *,
+        mode: Mode = Mode.APPLY,
+        manager: str = MANAGER,
+        awaited: bool = True,
+    ) -> Desired:
+        """A stamped manifest and its digest."""
+        return cls(ref, manifest["apiVersion"], msgspec.json.encode(manifest), want, mode, manager, awaited)
+
+    @property
+    def manifest(self) -> Manifest:
+        """The object, read afresh on each call."""
+        decoded: Manifest = msgspec.json.decode(self.json)
+        return decoded
 
 
 @dataclass(frozen=True, slots=True)

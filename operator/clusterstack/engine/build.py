@@ -10,6 +10,8 @@ import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+import msgspec
+
 from clusterstack.api.spec import LayerSpec
 from clusterstack.core.content import Claim, Desired, Mode, Problem, content_digest, merge
 from clusterstack.core.objects import GroupKind, Manifest, ObjectRef, digest, group_of
@@ -34,11 +36,11 @@ OWN_KINDS = frozenset({GroupKind("clusterstack.dev", "ClusterStack")})
 
 @dataclass(frozen=True, slots=True)
 class _Memory:
-    """A build and what it looked at."""
+    """A build and what it looked at; the objects are kept as JSON, for they are rarely asked for again."""
 
     fields: str
     hashes: Mapping[str, str]
-    objects: tuple[Manifest, ...]
+    json: bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +112,7 @@ class Builder:
             mode = Mode.IF_NOT_PRESENT
         elif ssa_mode(manifest) == "Ignore" or reconcile_disabled(manifest):
             mode = Mode.IGNORE
-        return Desired(ref, stamped, want, mode, awaited=ref.group_kind not in OWN_KINDS)
+        return Desired.of(ref, stamped, want, mode=mode, awaited=ref.group_kind not in OWN_KINDS)
 
     async def _objects(self, plan: Plan, layer: LayerSpec) -> tuple[Manifest, ...] | Problem:
         """A layer's objects, substituted and labelled; Flux's own kinds are still among them."""
@@ -134,7 +136,7 @@ class Builder:
         key = digest([layer.path, fields.encode()])
         known = self._memory.get(layer.name)
         if known is not None and known.fields == key and known.hashes == _hashes(snapshot, known.hashes):
-            return known.objects
+            return tuple(msgspec.json.decode(known.json))
         built: Built = await build(
             self.context.renderers,
             root=snapshot.path,
@@ -143,7 +145,7 @@ class Builder:
             fields=fields,
             source=f"source {layer.source}",
         )
-        self._memory[layer.name] = _Memory(key, _hashes(snapshot, built.inputs), built.objects)
+        self._memory[layer.name] = _Memory(key, _hashes(snapshot, built.inputs), msgspec.json.encode(built.objects))
         return built.objects
 
     async def _variables(self, layer: LayerSpec) -> dict[str, str] | None:

@@ -18,6 +18,7 @@ class Herald:
 
     def __init__(self, recorder: EventRecorder, metrics: Metrics) -> None:
         self._recorder, self._metrics = recorder, metrics
+        self._shown: dict[str, tuple[set[str], set[str]]] = {}
 
     def announce(self, regarding: Manifest, phase: str, message: str) -> None:
         """A phase has changed and is published: an Event, a warning only for failures."""
@@ -33,6 +34,13 @@ class Herald:
     def observe(self, stack: str, view: StackView) -> None:
         """A stack as it is about to be published."""
         self._metrics.stack(stack, phase=str(stack_phase(view)), suspended=view.suspended)
+        layers, sources = {layer.name for layer in view.layers}, {source.name for source in view.sources}
+        before = self._shown.get(stack, (set(), set()))
+        for gone in before[0] - layers:
+            self._metrics.forget_layer(stack, gone)
+        for gone in before[1] - sources:
+            self._metrics.forget_source(stack, gone)
+        self._shown[stack] = layers, sources
         for source in view.sources:
             self._metrics.source(stack, source.name, revision=source.revision, ready=source.ready)
         for layer in view.layers:

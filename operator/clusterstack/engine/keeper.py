@@ -9,20 +9,21 @@ from __future__ import annotations
 import asyncio
 import heapq
 import random
-from collections import defaultdict, deque
+from collections import defaultdict
 from collections.abc import Callable, Hashable, Iterable, Sequence
-from dataclasses import dataclass, field
-from typing import Protocol
+from dataclasses import dataclass
 
 from clusterstack.core.board import SYNCING, Board, ObjectState, Present, Refused, Waiting
 from clusterstack.core.content import Desired, Mode
 from clusterstack.core.health import State, Verdict
-from clusterstack.core.inventory import Entry
 from clusterstack.core.objects import ObjectRef
 from clusterstack.core.order import apply_rank, stage
 from clusterstack.core.outcome import Park, Reject, classify, kind_not_served
 from clusterstack.core.ownership import DIGEST_ANNOTATION
+from clusterstack.core.recreate import recreatable
+from clusterstack.engine.effort import CORRECTION_WINDOW, CORRECTIONS, Effort
 from clusterstack.engine.judge import Judge
+from clusterstack.engine.ledger import Ledger
 from clusterstack.engine.marks import bears_mark, other_writer
 from clusterstack.engine.watches import Watches
 from clusterstack.engine.world import Clock, Cluster, Timer
@@ -33,16 +34,8 @@ from clusterstack.kube.resource import Resource
 
 IN_FLIGHT = 32
 FIRST_RETRY, LAST_RETRY, LAST_PROBE = 0.25, 30.0, 1.0
-CORRECTIONS, CORRECTION_WINDOW = 5, 600.0
 LAST_STAGE, WEBHOOK_PATIENCE = 2, 30.0
 WORKLOADS = frozenset({("apps", "Deployment"), ("apps", "StatefulSet"), ("apps", "DaemonSet")})
-
-
-class Ledger(Protocol):
-    """The layer's inventory, as far as one object needs it."""
-
-    def entry(self, ref: ObjectRef) -> Entry | None: ...
-    def record(self, ref: ObjectRef, desired: Desired, live: Live, *, created: bool, marked: bool) -> None: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,18 +49,6 @@ class Terms:
     force: bool = False
 
 
-@dataclass(slots=True)
-class _Effort:
-    """What is remembered of one object between attempts."""
-
-    attempts: int = 0
-    timer: Timer | None = None
-    parked: tuple[Hashable, ...] = ()
-    applied_at: float | None = None
-    unanswered: bool = False
-    corrections: deque[float] = field(default_factory=lambda: deque(maxlen=CORRECTIONS))
-
-
 class Keeper:
     """The objects of one unit. `changed` is called after every change of `board`."""
 
@@ -78,7 +59,7 @@ class Keeper:
         self._cluster, self._clock, self._terms = cluster, clock, terms
         self._ledger, self._judge, self._changed = ledger, judge, changed
         self._desired: dict[ObjectRef, Desired] = {}
-        self._efforts: dict[ObjectRef, _Effort] = {}
+        self._efforts: dict[ObjectRef, Effort] = {}
         self._dirty: list[tuple[int, int, ObjectRef]] = []
         self._queued: set[ObjectRef] = set()
         self._flying: dict[ObjectRef, int] = {}
@@ -177,7 +158,7 @@ class Keeper:
         return any((other.group, other.kind) in WORKLOADS for other in self.board.blockers)
 
     async def _fly(self, ref: ObjectRef) -> None:
-        effort = self._efforts.setdefault(ref, _Effort())
+        effort = self._efforts.setdefault(ref, Effort())
         self._unpark(ref, effort)
         desired, since = self._desired[ref], self._cluster.facts.now
         try:
@@ -189,6 +170,8 @@ class Keeper:
                     self.mark(ref)
                 case Park() as park:
                     self._park(ref, effort, park, since)
+                case Reject("Immutable") if self._may_recreate(ref, desired):
+                    await self._recreate(ref, desired, effort, since)
                 case Reject(reason, message):
                     self._refuse(ref, effort, reason, message)
         finally:
@@ -198,9 +181,9 @@ class Keeper:
                 self.mark(ref)
             self._wake.set()
 
-    async def _attend(self, ref: ObjectRef, desired: Desired, effort: _Effort) -> None:
+    async def _attend(self, ref: ObjectRef, desired: Desired, effort: Effort) -> None:
         since = self._cluster.facts.now
-        resource = await self._cluster.resource(desired.manifest["apiVersion"], ref.kind)
+        resource = await self._cluster.resource(desired.api_version, ref.kind)
         if self._desired.get(ref) is not desired:
             return self.mark(ref)
         if resource is None:
@@ -217,7 +200,7 @@ class Keeper:
             return None
         return await self._apply(ref, desired, resource, effort)
 
-    async def _apply(self, ref: ObjectRef, desired: Desired, resource: Resource, effort: _Effort) -> None:
+    async def _apply(self, ref: ObjectRef, desired: Desired, resource: Resource, effort: Effort) -> None:
         since, terms, before = self._cluster.facts.now, self._terms, self._cluster.live(ref)
         marked = before is not None and bears_mark(desired, before.annotations)
         if effort.unanswered:  # the write before this one may have been carried out
@@ -233,16 +216,31 @@ class Keeper:
             effort.applied_at = self._clock.wall().timestamp()
         return self._settle(ref, live, since)
 
+    def _may_recreate(self, ref: ObjectRef, desired: Desired) -> bool:
+        return recreatable(self._ledger.entry(ref), desired.manifest, force=self._terms.force)
+
+    async def _recreate(self, ref: ObjectRef, desired: Desired, effort: Effort, since: int) -> None:
+        """Delete what cannot be changed; it is made anew once it is gone."""
+        entry = self._ledger.entry(ref)
+        assert entry is not None
+        park = Park("Recreating", "is replaced: a field of it is immutable", (object_key(ref),))
+        try:
+            account = self._terms.account
+            await self._cluster.delete(desired.manifest["apiVersion"], ref, uid=entry.uid, account=account)
+        except (ApiError, TransportError) as error:
+            park = Park("Recreating", f"cannot be replaced: {error}", (object_key(ref),))
+        self._park(ref, effort, park, since)
+
     async def _made_before(self, ref: ObjectRef, desired: Desired) -> bool:
         found = await self._cluster.get(
-            desired.manifest["apiVersion"], ref.kind, ref.namespace, ref.name, account=self._terms.account
+            desired.api_version, ref.kind, ref.namespace, ref.name, account=self._terms.account
         )
         return found is not None and bears_mark(desired, found["metadata"].get("annotations") or {})
 
     async def _left_alone(self, ref: ObjectRef, desired: Desired, resource: Resource, since: int) -> bool:
         """IfNotPresent and Ignore: an object that is there without our mark stays as it is, and is judged."""
         found = await self._cluster.get(
-            desired.manifest["apiVersion"], ref.kind, ref.namespace, ref.name, account=self._terms.account
+            desired.api_version, ref.kind, ref.namespace, ref.name, account=self._terms.account
         )
         if self._desired.get(ref) is not desired:
             self.mark(ref)
@@ -258,7 +256,7 @@ class Keeper:
             self._note(ref, Present(Verdict(State.CURRENT, "NotManaged", "left as it is", "mode")), applied=True)
         return True
 
-    def _must_write(self, ref: ObjectRef, desired: Desired, live: Live, effort: _Effort) -> bool:
+    def _must_write(self, ref: ObjectRef, desired: Desired, live: Live, effort: Effort) -> bool:
         if desired.mode is not Mode.APPLY or self._same(ref, desired, live):
             self._drifted(ref, "")
             return False
@@ -269,10 +267,10 @@ class Keeper:
             return True
         return self._correct(ref, desired, live, effort)
 
-    def _correct(self, ref: ObjectRef, desired: Desired, live: Live, effort: _Effort) -> bool:
+    def _correct(self, ref: ObjectRef, desired: Desired, live: Live, effort: Effort) -> bool:
         """Drift: whether to write. Five corrections in ten minutes are a fight: it is reported, no longer fought."""
         now = self._clock.now()
-        fights = len(effort.corrections) == CORRECTIONS and now - effort.corrections[0] < CORRECTION_WINDOW
+        fights = effort.fights(now)
         if self._terms.drift != "Correct" or fights:
             if self._terms.drift != "Ignore":
                 self._drifted(ref, other_writer(live, desired.manager))
@@ -340,7 +338,7 @@ class Keeper:
         self._subscribe([object_key(other)], ref, since)
         self._watches.one(other)
 
-    def _park(self, ref: ObjectRef, effort: _Effort, park: Park, since: int) -> None:
+    def _park(self, ref: ObjectRef, effort: Effort, park: Park, since: int) -> None:
         keys = list(park.keys)
         if park.reason in ("NamespaceMissing", "NamespaceTerminating"):
             self._watches.one(ObjectRef("", "Namespace", "", ref.namespace))
@@ -353,16 +351,16 @@ class Keeper:
         self._retry(ref, effort, min(ceiling, FIRST_RETRY * 2 ** min(effort.attempts, 10)))
         effort.attempts += 1
 
-    def _refuse(self, ref: ObjectRef, effort: _Effort, reason: str, message: str) -> None:
+    def _refuse(self, ref: ObjectRef, effort: Effort, reason: str, message: str) -> None:
         self._note(ref, Refused(reason, message), applied=False)
         self._retry(ref, effort, self._terms.retry_interval)
 
-    def _retry(self, ref: ObjectRef, effort: _Effort, delay: float) -> None:
+    def _retry(self, ref: ObjectRef, effort: Effort, delay: float) -> None:
         if effort.timer is not None:
             effort.timer.cancel()
         effort.timer = self._clock.later(delay * random.uniform(0.8, 1.2), lambda: self.mark(ref))  # noqa: S311
 
-    def _unpark(self, ref: ObjectRef, effort: _Effort) -> None:
+    def _unpark(self, ref: ObjectRef, effort: Effort) -> None:
         if effort.timer is not None:
             effort.timer.cancel()
             effort.timer = None

@@ -111,7 +111,7 @@ class Ledger:
     def record(self, ref: ObjectRef, desired: Desired, live: Live, *, created: bool, marked: bool = False) -> None:
         """Note what a write made: UID, origin, and the digests by which drift is seen. `marked`: the object bore our
         mark before, as after a crash between its creation and this note."""
-        entry = self._entries.get(ref) or Entry(ref, desired.manifest["apiVersion"])
+        entry = self._entries.get(ref) or Entry(ref, desired.api_version)
         origin = settle_origin(
             entry, created=created, creation_timestamp=live.creation_timestamp, uid=live.uid, marked=marked
         )
@@ -131,7 +131,7 @@ class Ledger:
         await self.flush()
 
     def _fresh(self, item: Desired, unit: str, now: str) -> Entry:
-        entry = Entry(item.ref, item.manifest["apiVersion"], unit, Origin.ANNOUNCED, announced=now)
+        entry = Entry(item.ref, item.api_version, unit, Origin.ANNOUNCED, announced=now)
         if item.ref in self._entries:
             return entry
         known = self._inherit(item.ref, self.inventory.layer)

@@ -215,7 +215,7 @@ class Rollout:
         kind = GroupKind(group_of(manifest["apiVersion"]), manifest["kind"])
         ref, placed = place(manifest, namespaced=self._context.namespaced(kind), default=self._spec.namespace)
         stamped, want = self._context.stamp(placed, ref, self._spec.layer)
-        return Desired(ref, stamped, want, mode, manager, awaited)
+        return Desired.of(ref, stamped, want, mode=mode, manager=manager, awaited=awaited)
 
     def _unclaimed(self, desired: list[Desired], *, deployed: bool) -> list[Desired]:
         """What no other unit has. Another release's object is left to it, with a warning; a layer's own manifest that a

@@ -363,7 +363,7 @@ class Stack:
         declared = frozenset(release.spec.key for content in self._contents.values() for release in content.releases)
         if declared == self._declared_releases:
             return 0
-        left = await retire(self._context, self._ledgers, wanted, declared)
+        left = await retire(self._context, self._ledgers, wanted, declared, spared=self._unpruned(wanted))
         self._declared_releases = None if left else declared
         return left
 

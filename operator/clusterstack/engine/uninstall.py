@@ -56,15 +56,18 @@ async def retire(
     ledgers: Mapping[str, Ledger],
     wanted: Mapping[str, Collection[ObjectRef]],
     releases: Collection[tuple[str, str]],
+    *,
+    spared: Collection[str] = (),
 ) -> int:
     """Uninstall what is installed and no longer declared; how many are not gone yet, to be looked at again.
 
-    `wanted` are the objects that any layer still renders, `releases` the declared ones (storage namespace and name).
+    `wanted` are the objects that any layer still renders, `releases` the declared ones (storage namespace and name),
+    `spared` the layers of which nothing is deleted.
     """
     kept = {ref for refs in wanted.values() for ref in refs}
     left = 0
     for release in await installed(context):
-        if (release.namespace, release.name) not in releases:
+        if (release.namespace, release.name) not in releases and release.layer not in spared:
             left += not await _retire(context, ledgers, Uninstall(context, release), kept)
     return left
 
