@@ -9,7 +9,7 @@ PYTHON ?= python3
 CLUSTER ?= testbed
 DEMO ?=
 HOMELAB ?= ../shared/homelab
-JOBS ?= 2
+JOBS ?= $(if $(filter kind,$(CLUSTER)),1,2)
 IMAGE ?= clusterstack:dev
 ARGS ?=
 
@@ -97,7 +97,7 @@ cluster: setup ## tests against a real kube-apiserver
 
 .PHONY: e2e
 e2e: setup ## the whole operator against a control plane
-	$(PYTEST) -n $(JOBS) -m "not homelab" tests/e2e $(ARGS)
+	$(PYTEST) -n $(JOBS) --dist loadfile -m "not homelab" tests/e2e $(ARGS)
 
 .PHONY: homelab
 homelab: setup ## the homelab from empty (needs HOMELAB=, default ../shared/homelab)
@@ -109,7 +109,7 @@ test: setup ## everything: checks, unit, cluster, e2e, homelab
 	@echo "== unit, engine and cluster tests"
 	$(PYTEST) -n $(JOBS) -q tests/unit tests/engine tests/cluster
 	@echo "== end to end"
-	$(PYTEST) -n $(JOBS) -q -m "not homelab" tests/e2e
+	$(PYTEST) -n $(JOBS) --dist loadfile -q -m "not homelab" tests/e2e
 	@if [ -d "$(HOMELAB)" ]; then \
 		echo "== homelab, alone: its API server takes 2 GiB"; \
 		$(PYTEST) -q -m homelab tests; \
@@ -145,7 +145,7 @@ bench-health: setup ## what judging health costs (ARGS=--help)
 
 .PHONY: health-samples
 health-samples: venv ## check every bundled health rule against its own samples
-	$(PYTEST) -q tests/unit/health $(ARGS)
+	@$(RUN) -m clusterstack.core.health.samples $(ARGS)
 
 .PHONY: image
 image: ## the operator's container image, with Docker (IMAGE=name:tag)

@@ -95,13 +95,10 @@ def _bring_up(homelab: Homelab, *, timeout: float) -> dict[str, Any]:
     memory, render = _peak_mib(operator.pid), _children_seconds(operator.pid)
     api = homelab.plane.api
     inventories = outside.inventories(api, homelab.name)
-    events = list(homelab.plane.audit(since))
-    own = [event for event in events if event.get("userAgent", "").startswith(outside.USER_AGENT)]
-    entries = homelab.entries()
-    false = falseready.judge(_evidence(homelab, stack, own, entries, inventories))
+    false = falseready.judge(homelab.evidence(stack, since))
     for one in false:
         _say(f"FALSE READY {one.write.layer}: {one.item}: {one.why}")
-    path = _critical_path(homelab, stack, entries, inventories)
+    path = _critical_path(homelab, stack, inventories)
     return {
         "layers": stack["status"]["summary"]["total"],
         "ready": stack["status"]["summary"]["ready"],
@@ -120,27 +117,9 @@ def _bring_up(homelab: Homelab, *, timeout: float) -> dict[str, Any]:
     }
 
 
-def _evidence(
-    homelab: Homelab,
-    stack: Mapping[str, Any],
-    events: list[dict[str, Any]],
-    entries: list[dict[str, Any]],
-    inventories: Mapping[str, list[outside.Owned]],
-) -> falseready.Evidence:
-    return falseready.Evidence(
-        stack=homelab.name,
-        events=events,
-        journal=entries,
-        inventories={layer: [one.item for one in owned] for layer, owned in inventories.items()},
-        depends_on=outside.graph(stack),
-        kinds=outside.kinds(homelab.plane.api),
-    )
-
-
 def _critical_path(
     homelab: Homelab,
     stack: Mapping[str, Any],
-    entries: list[dict[str, Any]],
     inventories: Mapping[str, list[outside.Owned]],
 ) -> Any:
     groups = release_groups(outside.graph(stack), homelab.data / "repo", inventories)
@@ -149,7 +128,7 @@ def _critical_path(
         for layer, owned in inventories.items()
         for one in owned
     }
-    return critical_path(entries, groups, member.get)
+    return critical_path(homelab.entries(), groups, member.get)
 
 
 def _quiet(homelab: Homelab, *, restarts: bool) -> dict[str, int]:
@@ -179,7 +158,7 @@ def _count(homelab: Homelab, what: str, *, restart: bool = False, lose_cache: bo
 
 
 def _manifests(homelab: Homelab) -> list[dict[str, Any]]:
-    """Every object of the inventories as it is in the cluster, and the CRDs that OLM brought, to be applied elsewhere."""
+    """Every object of the inventories as it is in the cluster, and the CRDs that OLM brought."""
     plural = {(group, kind): resource for (group, resource), kind in outside.kinds(homelab.plane.api).items()}
     found: dict[outside.Item, dict[str, Any]] = {}
     for owned in outside.inventories(homelab.plane.api, homelab.name).values():

@@ -66,13 +66,17 @@ def _pack(name: str, version: str, files: Mapping[str, bytes]) -> PackedChart:
 class ChartServer:
     """The server, in a thread. `requests` are the paths that were asked for."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, port: int = 0) -> None:
         self.requests: list[str] = []
         self._pages: dict[str, bytes] = {}
         self._charts: dict[tuple[str, str], PackedChart] = {}
-        self._server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
+        self._server = http.server.ThreadingHTTPServer(("127.0.0.1", port), self._handler())
         self._server.daemon_threads = True
         self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
+
+    @property
+    def port(self) -> int:
+        return int(self._server.server_address[1])
 
     @property
     def url(self) -> str:

@@ -38,8 +38,22 @@ class GitRepository:
         else:
             self.worktree.mkdir()
         _git("init", "--quiet", "--initial-branch", self.branch, cwd=self.worktree)
+        _git("remote", "add", "origin", str(self.bare), cwd=self.worktree)
         self.commit("Start")
         return self
+
+    def adopt(self) -> GitRepository:
+        """Takes further commits to a repository that is there already."""
+        shutil.rmtree(self.worktree, ignore_errors=True)
+        _git("clone", "--quiet", "--branch", self.branch, str(self.bare), str(self.worktree), cwd=self.bare.parent)
+        return self
+
+    def welcome(self, name: str, email: str) -> None:
+        """Settles what a person would have to: `git commit` and `git push` then work in the worktree as they stand."""
+        _git("config", "user.name", name, cwd=self.worktree)
+        _git("config", "user.email", email, cwd=self.worktree)
+        _git("config", f"branch.{self.branch}.remote", "origin", cwd=self.worktree)
+        _git("config", f"branch.{self.branch}.merge", f"refs/heads/{self.branch}", cwd=self.worktree)
 
     def commit(self, message: str, changes: Mapping[str, str | None] | None = None) -> str:
         """Writes files (None removes one), commits everything, pushes, and returns the commit's hash."""

@@ -19,6 +19,7 @@ from typing import Any, Self
 
 import yaml
 
+from testbed import falseready, outside
 from testbed.api import ApiError
 from testbed.controlplane import ControlPlane
 from testbed.operator_process import Operator, free_port
@@ -122,6 +123,20 @@ class Homelab:
             shutil.rmtree(self.operator.cache, ignore_errors=True)
         self.operator = self._operator().start()
 
+    def evidence(self, stack: Mapping[str, Any], since: int) -> falseready.Evidence:
+        """What the judge of false Readys needs of a run whose stack was applied at that byte of the audit log."""
+        api = self.plane.api
+        owned = outside.inventories(api, self.name)
+        events = [one for one in self.plane.audit(since) if one.get("userAgent", "").startswith(outside.USER_AGENT)]
+        return falseready.Evidence(
+            stack=self.name,
+            events=events,
+            journal=self.entries(),
+            inventories={layer: [one.item for one in items] for layer, items in owned.items()},
+            depends_on=outside.graph(stack),
+            kinds=outside.kinds(api),
+        )
+
     def entries(self) -> list[dict[str, Any]]:
         """The simulator's journal."""
         return [json.loads(line) for line in self.journal.read_bytes().split(b"\n")[:-1] if line]
@@ -192,7 +207,7 @@ class Homelab:
 
 def _is_ready(stack: Mapping[str, Any]) -> bool:
     status = stack["status"]
-    wanted = len(stack["spec"]["layers"])
+    wanted = len(stack["spec"].get("layers") or ()) or status["summary"].get("total")
     ready = status.get("phase") == "Ready" and status["summary"].get("ready") == wanted
     return bool(ready and status.get("observedGeneration") == stack["metadata"]["generation"])
 

@@ -10,7 +10,7 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
-from testbed import keeper, tools
+from testbed import anycluster, keeper, tools
 from testbed.demo import stage
 from testbed.demo.stage import DemoError, Stage
 from testbed.demo.table import Table
@@ -18,13 +18,13 @@ from testbed.processes import ProcessError
 
 _LOOK_SECONDS = 0.25
 _GIVE_UP_SECONDS = 180.0
-_FAILURES = (DemoError, keeper.KeeperError, tools.BuildError, ProcessError, TimeoutError)
+_FAILURES = (DemoError, anycluster.ClusterError, keeper.KeeperError, tools.BuildError, ProcessError, TimeoutError)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs one command; the exit code is 0 when every layer became Ready."""
     args = _parser().parse_args(argv)
-    demo = stage.default()
+    demo = stage.named(args.name)
     try:
         match args.command:
             case "down":
@@ -103,26 +103,22 @@ def _apply(demo: Stage) -> None:
 
 
 def _what_next(demo: Stage) -> str:
-    repository = shlex.quote(str(demo.repository.worktree))
-    push = f"git -C {repository} push -q {shlex.quote(str(demo.repository.bare))} HEAD:main"
-    binary = shlex.quote(str(tools.binary("kubectl").parent))
     return f"""
 What to look at next:
 
   export KUBECONFIG={shlex.quote(str(demo.kubeconfig))}
-  export PATH={shlex.quote(str(stage.ROOT / ".venv" / "bin"))}:{binary}:"$PATH"
-  kubectl get cst                        # one line for the whole stack
+  export PATH={shlex.quote(str(demo.commands))}:"$PATH"
+  kubectl get cst                        # one line for the whole stack; -w to watch
   kubectl get stacklayers                # one line a layer
-  clusterstack status demo
+  clusterstack status
   helm ls -A                             # releases are real Helm releases
 
 Break a layer in Git, see why, and mend it:
 
-  sed -i 's/name: fast/name: FAST/' {repository}/base/storage.yaml
-  git -C {repository} -c user.name=me -c user.email=me@example.com commit -qam 'Break it' && {push}
+  cd {shlex.quote(str(demo.repository.worktree))}
+  sed -i 's/name: fast/name: FAST/' base/storage.yaml && git commit -qam 'Break it' && git push -q
   clusterstack why                       # within seconds; the other layers stay Ready
-  git -C {repository} -c user.name=me -c user.email=me@example.com revert -n HEAD
-  git -C {repository} -c user.name=me -c user.email=me@example.com commit -qm 'Mend it' && {push}
+  git revert --no-edit HEAD && git push -q
 
 Change something by hand, and see it put right:
 
@@ -130,7 +126,7 @@ Change something by hand, and see it put right:
 
 Delete everything, the last layer first:
 
-  kubectl delete clusterstack demo
+  kubectl delete clusterstack {stage.STACK}
 
 Logs are in {demo.logs}; `make demo-down` ends it all and leaves nothing."""
 
@@ -141,6 +137,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--cluster", choices=("testbed", "kind"), default="testbed", help="kind needs Docker (default: testbed)"
     )
+    parser.add_argument("--name", default="demo", help="of the folder for everything it makes (default: demo)")
     return parser
 
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import shutil
 import subprocess
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from testbed import keeper, operator_process, site, tools
+from testbed import anycluster, keeper, operator_process, site, tools
 from testbed.components import PROGRAMS
 from testbed.gitrepo import GitRepository
 
@@ -15,7 +16,6 @@ ROOT = Path(__file__).resolve().parents[2]
 EXAMPLE = ROOT / "examples" / "demo"
 STACK = "demo"
 GIT_HOST, CHART_HOST = "https://git.example.com/", "https://charts.example.com"
-_KIND_CLUSTER = "clusterstack"
 _MANIFESTS = (ROOT / "deploy" / "base" / "namespace.yaml", ROOT / "crds")
 
 
@@ -39,13 +39,18 @@ class Stage:
         return GitRepository(self.folder / "site" / "git" / "platform.git")
 
     @property
+    def commands(self) -> Path:
+        """A folder for PATH: clusterstack, kubectl and helm, of the very versions that the demo uses."""
+        return self.folder / "bin"
+
+    @property
     def logs(self) -> Path:
         return self.folder / "plane" / "logs"
 
 
-def default() -> Stage:
-    """The one that `make demo` uses."""
-    return Stage(tools.cache_root() / "planes" / "demo")
+def named(name: str) -> Stage:
+    """Several demos can be up side by side; `make demo` uses the one called demo."""
+    return Stage(tools.cache_root() / "planes" / name)
 
 
 def is_up(stage: Stage) -> bool:
@@ -57,10 +62,11 @@ def raise_up(stage: Stage, *, cluster: str) -> None:
     for program in (*PROGRAMS, "kubectl", tools.RENDERER) if cluster == "testbed" else ("kubectl", tools.RENDERER):
         tools.binary(program)
     _make_site(stage)
+    _make_commands(stage)
     kubeconfig = None
     if cluster == "kind":
         kubeconfig = stage.folder / "kind.kubeconfig"
-        _kind("create", "cluster", "--config", str(ROOT / "deploy" / "kind.yaml"), "--kubeconfig", str(kubeconfig))
+        anycluster.create_kind(kubeconfig)
     programs = keeper.write_programs(stage.folder / "programs.json", _programs(stage))
     keeper.start(stage.folder, keeper.Options(manifests=_MANIFESTS, programs=programs, kubeconfig=kubeconfig))
 
@@ -70,7 +76,7 @@ def take_down(stage: Stage) -> bool:
     there = stage.folder.exists()
     keeper.stop(stage.folder)
     if (stage.folder / "kind.kubeconfig").exists():
-        _kind("delete", "cluster", "--name", _KIND_CLUSTER)
+        anycluster.delete_kind()
     shutil.rmtree(stage.folder, ignore_errors=True)
     return there
 
@@ -93,8 +99,16 @@ def check(stage: Stage) -> None:
 
 
 def _make_site(stage: Stage) -> None:
-    stage.repository.create(EXAMPLE / "repo")
+    stage.repository.create(EXAMPLE / "repo").welcome("You", "you@example.com")
     site.pack_charts(EXAMPLE / "charts", stage.folder / "site" / "charts")
+
+
+def _make_commands(stage: Stage) -> None:
+    stage.commands.mkdir(parents=True)
+    here = Path(sys.executable).parent
+    commands = {name: here / name for name in ("clusterstack", "kubectl-clusterstack")}
+    for name, target in {**commands, **{name: tools.binary(name) for name in ("kubectl", "helm")}}.items():
+        (stage.commands / name).symlink_to(target)
 
 
 def _programs(stage: Stage) -> list[keeper.Program]:
@@ -112,11 +126,3 @@ def _programs(stage: Stage) -> list[keeper.Program]:
         keeper.Program("site", tuple(serve), {**environment, "PYTHONPATH": str(ROOT)}),
         keeper.Program("operator", tuple(python), environment),
     ]
-
-
-def _kind(*arguments: str) -> None:
-    if shutil.which("kind") is None:
-        raise DemoError("CLUSTER=kind needs kind and Docker: https://kind.sigs.k8s.io. Without them: make demo")
-    done = subprocess.run(["kind", *arguments], check=False)
-    if done.returncode:
-        raise DemoError(f"kind {arguments[0]} {arguments[1]} failed with code {done.returncode}")

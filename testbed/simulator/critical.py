@@ -78,12 +78,14 @@ class _Need(NamedTuple):
 
 @dataclass(slots=True)
 class _Track:
-    """What the journal says about one object. `noticed` is the line of its controller's first word on it."""
+    """What the journal says about one object. `first` is the line that names it first, `noticed` that of its
+    controller's first word on it."""
 
     needs: list[_Need] = field(default_factory=list)
     total: float = 0.0
     maker: _Need | None = None
     healthy: bool = False
+    first: int = _END
     noticed: int = _END
 
 
@@ -181,11 +183,12 @@ def _latest(moments: Iterable[_When]) -> _When:
 def _read(entries: Iterable[Entry]) -> dict[Item, _Track]:
     tracks: dict[Item, _Track] = {}
     started: dict[Item, Entry] = {}
-    guards: list[tuple[str, Item]] = []
+    guards: list[tuple[str, Item, int]] = []
     kinds: dict[Item, str] = {}
     for line, entry in enumerate(entries):
         item = Item(entry["kind"], entry["namespace"], entry["name"])
         track = tracks.setdefault(item, _Track())
+        track.first = min(track.first, line)
         kinds[item] = f"{entry['kind']}.{entry['apiVersion'].rpartition('/')[0]}"
         if entry["state"] in ("progressing", "healthy"):
             track.noticed = min(track.noticed, line)
@@ -202,9 +205,11 @@ def _read(entries: Iterable[Entry]) -> dict[Item, _Track]:
                 track.healthy = True
                 track.total = _total(entry, started.get(item))
                 track.needs += [_Need(0.0, needed) for needed in _behind(entry)]
-                guards += [(kind, item) for kind in entry.get("guards", ())]
+                guards += [(kind, item, line) for kind in entry.get("guards", ())]
     for item, track in tracks.items():
-        track.needs += [_Need(0.0, webhook) for kind, webhook in guards if kind == kinds[item]]
+        # What was there before the webhook answered has not been held up by it.
+        guarded = (webhook for kind, webhook, line in guards if kind == kinds[item] and track.first > line)
+        track.needs += [_Need(0.0, webhook) for webhook in guarded]
     return tracks
 
 

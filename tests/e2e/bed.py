@@ -135,6 +135,17 @@ class Bed:
             time.sleep(0.05)
         return found
 
+    def records(self, namespace: str, name: str = "") -> list[str]:
+        """Revision and status of every release record of a namespace, or of one release: `1 superseded`."""
+        selector = "owner%3Dhelm" + (f",name%3D{name}" if name else "")
+        found = self.api.get(f"/api/v1/namespaces/{namespace}/secrets?labelSelector={selector}")["items"]
+        labels = [item["metadata"]["labels"] for item in found]
+        return [f"{version} {status}" for version, status in sorted((int(a["version"]), a["status"]) for a in labels)]
+
+    def until_records(self, namespace: str, *records: str) -> None:
+        """Wait for these records and no others."""
+        self.until(f"/api/v1/namespaces/{namespace}", lambda _: self.records(namespace) == list(records))
+
     def writes(self, since: int) -> list[str]:
         """What the operator wrote since, but for its Lease: a line per write."""
         found = self.plane.writes(since, user_agent=USER_AGENT)

@@ -87,7 +87,7 @@ def record(bed: Bed, ns: str) -> str:
     """The newest record's revision and status."""
     found = bed.api.get(f"/api/v1/namespaces/{ns}/secrets?labelSelector=owner%3Dhelm,name%3Dhooked")["items"]
     labels = [item["metadata"]["labels"] for item in found]
-    newest = max(labels, key=lambda item: int(item["version"]), default={})
+    newest: dict[str, str] = max(labels, key=lambda item: int(item["version"]), default={})
     return f"{newest.get('version', '')} {newest.get('status', '')}".strip()
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from testbed.chartserver import chart
+from testbed.chartserver import ChartServer, chart
 
 from .bed import Bed, Manifest, config_map, release, unique
 
@@ -95,15 +95,6 @@ def page_path(ns: str, name: str) -> str:
     return f"/api/v1/namespaces/{ns}/configmaps/{name}"
 
 
-def records(bed: Bed, ns: str, name: str = "") -> list[str]:
-    selector = "owner%3Dhelm" + (f",name%3D{name}" if name else "")
-    found = bed.api.get(f"/api/v1/namespaces/{ns}/secrets?labelSelector={selector}")["items"]
-    labels = sorted(
-        (int(item["metadata"]["labels"]["version"]), item["metadata"]["labels"]["status"]) for item in found
-    )
-    return [f"{version} {status}" for version, status in labels]
-
-
 def open_gate(bed: Bed, gate: str) -> None:
     patch = {"metadata": {"labels": {gate: "open"}}}
     bed.api.request("PATCH", "/api/v1/nodes/node-0", patch, content_type="application/merge-patch+json")
@@ -156,7 +147,7 @@ def test_an_upgrade_deletes_what_it_drops_but_not_what_is_kept_adopted_or_claime
     assert bed.api.get(page_path(ns, "adopted"))["data"] == {"text": "c"}
     moved = bed.api.get(page_path(ns, "moved"))
     assert (moved["metadata"]["uid"], moved["data"]) == (uid, {"text": "f"})
-    assert records(bed, ns) == ["1 superseded", "2 deployed"]
+    bed.until_records(ns, "1 superseded", "2 deployed")
 
 
 def test_a_manifest_and_a_release_that_want_one_object_are_a_conflict_with_both_named(bed: Bed, ns: str) -> None:
@@ -218,10 +209,57 @@ def test_a_release_waits_for_those_it_depends_on(bed: Bed, ns: str) -> None:
     bed.until(f"/apis/apps/v1/namespaces/{ns}/deployments/web", bool)
     status = bed.until(stack.layer_path("app"), lambda found: f"release {ns}/web" in str(found["status"]))
     assert status["status"]["phase"] == "Progressing"
-    assert records(bed, ns, "pages") == []
+    assert bed.records(ns, "pages") == []
+    bed.restart(crash=True)
+    assert bed.records(ns, "web") == ["1 pending-install"]
     open_gate(bed, gate)
     stack.ready()
-    assert records(bed, ns, "pages") == ["1 deployed"]
+    assert bed.records(ns) == ["1 deployed", "1 deployed"]
+
+
+def test_a_release_that_two_layers_declare_stays_with_the_first_and_the_second_says_so(bed: Bed, ns: str) -> None:
+    stack = bed.stack(
+        {"name": "one", "charts": pages(bed, ns, {"one": "x"})},
+        {"name": "two", "charts": pages(bed, ns, {"two": "y"}), "manifests": [config_map("three", ns)]},
+    )
+    stack.phase("one", "Ready")
+    assert "layer one" in stack.phase("two", "Failed", says="pages")["message"]
+    bed.until(page_path(ns, "three"), bool)
+    assert bed.api.find(page_path(ns, "two")) is None
+
+
+def test_an_account_without_rights_is_told_which_it_lacks_and_heals_with_them(bed: Bed, ns: str) -> None:
+    account = {"name": "deployer", "namespace": ns}
+    stack = bed.stack({"name": "app", "charts": pages(bed, ns, {"one": "x"})}, serviceAccount=account)
+    message = stack.phase("app", "Failed", says="cannot")["message"]
+    assert "secrets" in message
+    assert f"system:serviceaccount:{ns}:deployer" in message
+    binding = {
+        "apiVersion": "rbac.authorization.k8s.io/v1",
+        "kind": "RoleBinding",
+        "metadata": {"name": "deployer", "namespace": ns},
+        "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "admin"},
+        "subjects": [{"kind": "ServiceAccount", **account}],
+    }
+    bed.api.create(f"/apis/rbac.authorization.k8s.io/v1/namespaces/{ns}/rolebindings", binding)
+    stack.ready()
+
+
+def test_a_chart_repository_that_is_gone_with_the_cache_leaves_the_release_as_it_is(bed: Bed, ns: str) -> None:
+    pack = chart("own", "1.0.0", {"templates/page.yaml": PAGE})
+    with ChartServer() as server:
+        server.publish(pack)
+        one = {"name": "own", "namespace": ns, "repo": server.url, "chart": "own"}
+        stack = bed.stack({"name": "app", "charts": [one]})
+        stack.ready()
+    bed.restart(lose_cache=True)
+    stack.phase("app", "Failed", says="own")
+    bed.api.delete(page_path(ns, "page"))
+    bed.until(page_path(ns, "page"), bool)  # what is deployed is still kept
+    with ChartServer(port=server.port) as server:
+        server.publish(pack)
+        stack.ready()
+    assert bed.records(ns) == ["1 deployed"]
 
 
 def test_a_release_that_times_out_says_so_in_its_record_and_recovers(bed: Bed, ns: str) -> None:
@@ -231,12 +269,12 @@ def test_a_release_that_times_out_says_so_in_its_record_and_recovers(bed: Bed, n
     stack.phase("app", "Failed", says="timed out after 2s")
     assert "Deployment" in stack.layer("app")["message"]
     bed.until(page_path(ns, "neighbour"), bool)
-    assert records(bed, ns, "web") == ["1 failed"]
+    assert bed.records(ns, "web") == ["1 failed"]
     bed.restart()
-    assert records(bed, ns, "web") == ["1 failed"]
+    assert bed.records(ns, "web") == ["1 failed"]
     open_gate(bed, gate)
     stack.ready()
-    assert records(bed, ns, "web") == ["1 deployed"]
+    assert bed.records(ns, "web") == ["1 deployed"]
 
 
 def test_a_release_makes_the_namespace_it_asks_for_and_takes_it_away_with_the_stack(bed: Bed, ns: str) -> None:
@@ -244,7 +282,7 @@ def test_a_release_makes_the_namespace_it_asks_for_and_takes_it_away_with_the_st
     charts = pages(bed, name, {"one": "x"}, createNamespace=True)
     stack = bed.stack({"name": "app", "charts": charts}, deletionPolicy="Delete")
     stack.ready()
-    assert records(bed, name) == ["1 deployed"]
+    assert bed.records(name) == ["1 deployed"]
     stack.delete()
     bed.until(f"/api/v1/namespaces/{name}", lambda found: found is None)
 
@@ -297,7 +335,7 @@ def test_a_release_moved_to_another_layer_is_not_touched(bed: Bed, ns: str) -> N
     stack.ready()
     stack.reconcile()
     assert bed.api.get(page_path(ns, "one"))["metadata"]["uid"] == uid
-    assert records(bed, ns) == ["1 deployed"]
+    assert bed.records(ns) == ["1 deployed"]
 
 
 @pytest.mark.parametrize("policy", ["Delete", "Orphan"])
@@ -318,6 +356,6 @@ def test_the_end_of_the_stack_takes_everything_with_it_or_nothing(bed: Bed, ns: 
     }
     stay = policy == "Orphan"
     assert left == dict.fromkeys(("base", "one", "web"), stay)
-    assert records(bed, ns) == (["1 deployed", "1 deployed"] if stay else [])
+    assert bed.records(ns) == (["1 deployed", "1 deployed"] if stay else [])
     inventories = bed.api.get("/api/v1/namespaces/clusterstack/configmaps")["items"]
     assert any(f".{stack.name}." in item["metadata"]["name"] for item in inventories) is stay

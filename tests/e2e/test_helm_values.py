@@ -53,11 +53,6 @@ def page(bed: Bed, namespace: str, name: str = "page") -> dict[str, str]:
     return dict(bed.api.get(f"/api/v1/namespaces/{namespace}/configmaps/{name}")["data"])
 
 
-def records(bed: Bed, namespace: str) -> list[str]:
-    found = bed.api.get(f"/api/v1/namespaces/{namespace}/secrets?labelSelector=owner%3Dhelm")["items"]
-    return [f"{item['metadata']['labels']['version']} {item['metadata']['labels']['status']}" for item in found]
-
-
 @pytest.fixture
 def random(bed: Bed) -> tuple[Stack, str]:
     """A stack with one release whose password is random."""
@@ -79,7 +74,7 @@ def test_a_random_value_stays_put_over_reconciling_restarts_and_a_lost_cache(
         bed.restart(**how)
         assert stack.untouched(since) == [], how
     assert password(bed, ns) == first
-    assert records(bed, ns) == ["1 deployed"]
+    assert bed.records(ns) == ["1 deployed"]
 
 
 def test_a_random_value_changes_with_an_upgrade(bed: Bed, random: tuple[Stack, str]) -> None:
@@ -89,7 +84,7 @@ def test_a_random_value_changes_with_an_upgrade(bed: Bed, random: tuple[Stack, s
     bed.until(f"/api/v1/namespaces/{ns}/secrets/random-password", lambda found: _text(found, "size") == "2")
     stack.ready()
     assert password(bed, ns) != first
-    assert records(bed, ns) == ["1 superseded", "2 deployed"]
+    bed.until_records(ns, "1 superseded", "2 deployed")
 
 
 def _text(found: Any, key: str) -> str:
@@ -129,7 +124,7 @@ def test_values_from_a_secret_are_waited_for_and_followed(bed: Bed) -> None:
     bed.api.create(f"/api/v1/namespaces/{ns}/configmaps", limits)
     bed.until(f"/api/v1/namespaces/{ns}/configmaps/page", lambda found: found["data"]["size"] == "7")
     stack.ready()
-    assert records(bed, ns) == ["1 superseded", "2 superseded", "3 deployed"]
+    bed.until_records(ns, "1 superseded", "2 superseded", "3 deployed")
 
 
 def test_secret_values_are_nowhere_but_in_the_release(bed: Bed) -> None:
@@ -168,7 +163,7 @@ def test_values_that_the_schema_rejects_and_a_missing_chart_leave_the_neighbours
         )
 
     bed.until(stack.layer_path("app"), told)
-    assert records(bed, ns) == ["1 deployed", "1 deployed"]
+    assert bed.records(ns) == ["1 deployed", "1 deployed"]
     charts[1]["values"] = {"limits": {"size": 3}}
     stack.edit("app", charts=charts[:2])
     stack.ready()

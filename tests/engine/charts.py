@@ -104,6 +104,9 @@ class Fetcher:
     failing: SourceError | None = None
     looks: int = 0
 
+    def expire(self) -> None:
+        """Nothing is fresh or stale here."""
+
     def with_mirrors(self, _: object) -> Fetcher:
         return self
 

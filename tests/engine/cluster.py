@@ -224,6 +224,12 @@ class ScriptedCluster:
         self._seen.clear()
         self._facts = Bus()
 
+    def adopt(self, other: ScriptedCluster) -> None:
+        """Begin with everything that is in another cluster."""
+        self.objects = copy.deepcopy(other.objects)
+        self.version = other.version
+        self._served = dict(other._served)
+
     def of(self, verb: str) -> list[ObjectRef]:
         """The objects of the requests of a verb that were carried out, in order."""
         return [call.ref for call in self.done if call.verb == verb]
@@ -319,7 +325,14 @@ class ScriptedCluster:
         return copy.deepcopy(self.objects.get(ref))
 
     async def list(
-        self, api_version: str, kind: str, namespace: str = "", *, selector: str = "", account: str = ""
+        self,
+        api_version: str,
+        kind: str,
+        namespace: str = "",
+        *,
+        selector: str = "",
+        account: str = "",
+        metadata_only: bool = False,
     ) -> list[Manifest]:
         resource = await self.resource(api_version, kind)
         if resource is None:

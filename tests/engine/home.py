@@ -226,11 +226,11 @@ async def layering(
     await publisher.start()
 
     def told(which: str) -> None:
-        facts[which] = layer.facts
-        if layer.facts.done:
-            all_applied(home, layer)
+        facts[which] = made.facts
+        if made.facts.done:
+            all_applied(home, made)
 
-    layer = Layer(
+    made = Layer(
         home.context,
         name,
         ledger=ledger or await home.ledger(name),
@@ -238,8 +238,8 @@ async def layering(
         neighbours=facts,
         told=told,
     )
-    async with running(publisher.run()), running(layer.live()):
-        yield LayerBench(home, layer, publisher, facts)
+    async with running(publisher.run()), running(made.live()):
+        yield LayerBench(home, made, publisher, facts)
 
 
 def all_applied(home: Home, layer: Layer) -> None:

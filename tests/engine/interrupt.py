@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import base64
-import copy
 import random
 from collections.abc import Callable, Coroutine, Generator
 from contextvars import Context as Variables
@@ -14,14 +13,15 @@ from typing import Any
 
 from clusterstack.core.health import RuleSet
 from clusterstack.core.inventory import decode
-from clusterstack.core.objects import Manifest, ObjectRef
+from clusterstack.core.objects import Manifest, ObjectRef, digest
 from clusterstack.core.ownership import owner_of
 from clusterstack.helm import record
 from tests.engine.clock import settle
 from tests.engine.cluster import Call
 from tests.engine.home import NAMESPACE, STACK, Home, settled
 
-MOST = 20_000
+MOST = 1_000
+REST = 10.0
 
 
 @dataclass(slots=True)
@@ -37,7 +37,7 @@ class Scenario:
     prepare: Callable[[Home], None] = lambda home: None
     before: Scenario | None = None
     between: Callable[[Home], None] = lambda home: None
-    _scene: tuple[dict[ObjectRef, Manifest], float, int] | None = field(default=None, init=False)
+    _scene: Home | None = field(default=None, init=False)
 
     async def scene(self, rules: RuleSet, root: Path) -> Home:
         """A home in which the interrupted part is about to begin."""
@@ -51,10 +51,11 @@ class Scenario:
             await run(home, self.before)
             await home.clock.advance(30)
             self.between(home)
-            self._scene = (home.cluster.objects, home.clock.elapsed, home.cluster.version)
-        home = Home(rules, root)
-        objects, home.clock.elapsed, home.cluster.version = copy.deepcopy(self._scene)
-        home.cluster.objects.update(objects)
+            self._scene = home
+        home, before = Home(rules, root), self._scene
+        home.clock.elapsed = before.clock.elapsed
+        home.charts.update(before.charts)
+        home.cluster.adopt(before.cluster)
         self.prepare(home)
         return home
 
@@ -72,9 +73,12 @@ async def run(home: Home, scenario: Scenario, *, at: int = 0, kill: bool = False
             await home.clock.step()
         else:
             raise AssertionError("it does not come to rest")
+        if not root.done():
+            await home.clock.advance(REST)
         if root.done() and not root.cancelled():
             root.result()
         assert root.done() or not steps.interrupted
+        steps.over = True
         root.cancel()
         await asyncio.wait([root], timeout=2.0)
         assert root.done(), "cancelled, and still running"
@@ -89,18 +93,17 @@ class _Steps:
 
     def __init__(self, home: Home, at: int, *, kill: bool) -> None:
         self.home, self.at, self.kill = home, at, kill
-        self.count, self.interrupted = 0, False
+        self.count, self.interrupted, self.over = 0, False, False
         self.root: asyncio.Future[Any] | None = None
 
     def factory(
         self, loop: asyncio.AbstractEventLoop, work: Any, *, context: Variables | None = None
     ) -> asyncio.Task[Any]:
-        return asyncio.Task(self._counted(work), loop=loop, context=context)
-
-    async def _counted(self, work: Coroutine[Any, Any, Any]) -> Any:
-        return await _Counted(work, self._tick)
+        return asyncio.Task(_Counted(work, self._tick), loop=loop, context=context)
 
     def _tick(self) -> None:
+        if self.over:
+            return
         self.count += 1
         if self.count == self.at and self.root is not None:
             self.interrupted = True
@@ -108,26 +111,27 @@ class _Steps:
             self.root.cancel()
 
 
-@dataclass(slots=True)
-class _Counted:
+class _Counted(Coroutine[Any, Any, Any]):
     """A coroutine that tells of its suspensions."""
 
-    work: Coroutine[Any, Any, Any]
-    tick: Callable[[], None]
+    def __init__(self, work: Coroutine[Any, Any, Any], tick: Callable[[], None]) -> None:
+        self._work, self._tick = work, tick
+
+    def send(self, value: Any) -> Any:
+        yielded = self._work.send(value)
+        self._tick()
+        return yielded
+
+    def throw(self, *error: Any) -> Any:
+        yielded = self._work.throw(*error)
+        self._tick()
+        return yielded
+
+    def close(self) -> None:
+        self._work.close()
 
     def __await__(self) -> Generator[Any, Any, Any]:
-        try:
-            yielded = self.work.send(None)
-            while True:
-                self.tick()
-                try:
-                    answer = yield yielded
-                except BaseException as error:
-                    yielded = self.work.throw(error)
-                else:
-                    yielded = self.work.send(answer)
-        except StopIteration as end:
-            return end.value
+        raise NotImplementedError("only a task runs it")
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,11 +150,20 @@ async def reference(scenario: Scenario, rules: RuleSet, root: Path) -> Reference
     return Reference(suspensions, end_state(home), frozenset(home.cluster.of("delete")))
 
 
-async def interrupted(scenario: Scenario, rules: RuleSet, root: Path, *, at: int, kill: bool) -> Home:
-    """Interrupt at one suspension, start a fresh process, and let it come to rest."""
+async def interrupted(
+    scenario: Scenario, rules: RuleSet, root: Path, *, at: int, kill: bool, seen: set[str]
+) -> Home | None:
+    """Interrupt at one suspension, start a fresh process, and let it come to rest.
+
+    None when an earlier interruption, noted in `seen`, left the very same cluster behind: what follows is the same too.
+    """
     home = await scenario.scene(rules, root)
     watch_write_ahead(home)
     await run(home, scenario, at=at, kill=kill)
+    left = digest([sorted((str(ref), stored) for ref, stored in home.cluster.objects.items()), home.clock.pending])
+    if left in seen:
+        return None
+    seen.add(left)
     home.cluster.cut = False
     home.restart()
     await run(home, scenario)

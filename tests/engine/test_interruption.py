@@ -6,6 +6,7 @@ awaited; or killed, with nothing more reaching the API server. Then a fresh proc
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any
@@ -14,8 +15,9 @@ import pytest
 
 from clusterstack.api.spec import parse_stack
 from clusterstack.core.health import RuleSet
-from clusterstack.core.objects import Manifest, ref_of
+from clusterstack.core.objects import Manifest, ObjectRef, ref_of
 from clusterstack.engine.stack import Stack
+from tests.engine.charts import Chart, hook
 from tests.engine.home import (
     Home,
     config_map,
@@ -23,13 +25,14 @@ from tests.engine.home import (
     crd,
     custom,
     deployment,
+    job,
     layer,
     stack_body,
 )
 from tests.engine.interrupt import Reference, Scenario, end_state, interrupted, reference
 from tests.engine.test_teardown import OWN_CRD
 
-PARTS = 8
+PARTS = 12
 ROOT = ref_of(stack_body())
 
 
@@ -96,8 +99,70 @@ DOWN = Scenario(
     before=UP_TO_DELETE,
     between=delete,
 )
-SCENARIOS = {"up": UP, "swept": SWEPT, "moved": MOVED, "down": DOWN}
+
+
+def chart(version: str) -> Callable[[Home], None]:
+    """The scene with one chart in a version: hooks around its objects, and a CRD that comes with it."""
+    objects = [
+        config_map("a", version=version),
+        deployment("web"),
+        *([config_map("old")] if version == "1.0.0" else []),
+    ]
+    hooks = [
+        hook(job("before"), "pre-install", "pre-upgrade"),
+        hook(job("after"), "post-install", "post-upgrade", delete_policies=("before-hook-creation", "hook-succeeded")),
+        hook(config_map("noted"), "pre-install", weight=-1),
+        hook(job("bye"), "pre-delete"),
+    ]
+
+    def prepare(home: Home) -> None:
+        scene(home)
+        home.charts["app"] = Chart(lambda request: objects, hooks=hooks, crds=[crd("Widget")], version=version)
+
+    return prepare
+
+
+def deployed(revision: int, *, without: tuple[Manifest, ...] = ()) -> Callable[[Home], bool]:
+    """The layer is Ready with this revision."""
+
+    def goal(home: Home) -> bool:
+        record = home.cluster.objects.get(ObjectRef("", "Secret", "apps", f"sh.helm.release.v1.app.v{revision}"))
+        settled = record is not None and record["metadata"]["labels"]["status"] == "deployed"
+        return settled and ready("apps", without=without)(home)
+
+    return goal
+
+
+APPS = layer(
+    "apps",
+    config_map("plain"),
+    charts=[{"name": "app", "namespace": "apps", "repo": "https://charts", "chart": "app"}],
+)
+INSTALLED = Scenario(stack(APPS), deployed(1), chart("1.0.0"))
+UPGRADED = Scenario(stack(APPS), deployed(2, without=(config_map("old"),)), chart("2.0.0"), before=INSTALLED)
+UNINSTALLED = Scenario(
+    stack(layer("apps", config_map("plain"))),
+    lambda home: ready("apps", without=(deployment("web"),))(home) and not _records(home),
+    chart("1.0.0"),
+    before=INSTALLED,
+)
+
+
+def _records(home: Home) -> list[ObjectRef]:
+    return [ref for ref in home.cluster.objects if ref.name.startswith("sh.helm.release")]
+
+
+SCENARIOS = {
+    "up": UP,
+    "swept": SWEPT,
+    "moved": MOVED,
+    "down": DOWN,
+    "installed": INSTALLED,
+    "upgraded": UPGRADED,
+    "uninstalled": UNINSTALLED,
+}
 _references: dict[str, Reference] = {}
+_seen: defaultdict[tuple[str, bool], set[str]] = defaultdict(set)
 
 
 async def expected(name: str, rules: RuleSet, root: Path) -> Reference:
@@ -114,6 +179,10 @@ async def test_interrupted_anywhere_the_next_process_comes_to_the_same_end(
 ) -> None:
     wanted = await expected(name, rules, tmp_path)
     for at in range(1 + part, wanted.suspensions, PARTS):
-        home = await interrupted(SCENARIOS[name], rules, tmp_path, at=at, kill=kill)
+        home = await interrupted(SCENARIOS[name], rules, tmp_path, at=at, kill=kill, seen=_seen[name, kill])
+        if home is None:
+            continue
         assert end_state(home) == wanted.end, f"interrupted at suspension {at} of {wanted.suspensions}"
         assert set(home.cluster.of("delete")) <= wanted.deleted, f"interrupted at suspension {at}"
+        jobs = [ref.name for ref in home.cluster.of("create") if ref.kind == "Job"]
+        assert len(jobs) == len(set(jobs)), f"a hook ran twice when interrupted at suspension {at}"

@@ -23,6 +23,7 @@ from tests.engine.home import (
     Home,
     available,
     config_map,
+    crd,
     custom,
     deployment,
     layering,
@@ -53,6 +54,14 @@ async def test_a_dependant_writes_its_first_object_after_ready_was_acknowledged_
         await top.ready()
     order = [(call.verb, call.ref.name) for call in home.cluster.writes]
     assert order.index(("apply_status", BASE.name)) < order.index(("apply", "b"))
+
+
+async def test_a_kind_that_another_layer_brings_is_waited_for_and_that_layer_is_named(home: Home) -> None:
+    home.context.learn("base", [crd("Widget")])
+    async with layering(home, "top") as top:
+        await top.put(home.content(custom("Widget", "w"), layer="top"))
+        assert top.phase == "Progressing"
+        assert "kind Widget.example.com is not served yet: layer base brings it" in top.message
 
 
 async def test_a_ready_that_cannot_be_written_is_kept_back_until_it_can(home: Home) -> None:

@@ -25,7 +25,7 @@ from tests.engine.home import (
     stacking,
 )
 
-A, B = ref_of(config_map("a")), ref_of(config_map("b"))
+A, B, E = (ref_of(config_map(name)) for name in "abe")
 WEB = ref_of(deployment("web"))
 
 
@@ -136,7 +136,26 @@ async def test_a_layer_that_is_renamed_hands_its_objects_over(home: Home) -> Non
         assert A in home.cluster.objects
         assert bench.layers() == {"new": "Ready"}
         assert bench.inventory("new") == {"a": Origin.CREATED}
-    assert [ref.kind for ref in home.cluster.of("delete")] == ["StackLayer"]
+    old = [ref.name for ref in home.cluster.of("delete")]
+    assert sorted(old) == ["clusterstack.home.old.0", "home.old"]  # its inventory and its StackLayer, nothing else
+
+
+async def test_an_object_that_moves_to_a_layer_which_waits_stays_until_it_is_taken_over(home: Home) -> None:
+    secret = {"apiVersion": "v1", "kind": "Secret", "namespace": "apps", "name": "token"}
+    first = layer("base", config_map("a"), config_map("b")), layer("side", config_map("c"))
+    async with stacking(home, *first) as bench:
+        await bench.ready("base", "side")
+        moved = layer("side", config_map("c"), config_map("b"), requires=[secret])
+        await bench.update([layer("base", config_map("a")), moved])
+        await home.clock.advance(120)
+        assert bench.layers()["side"] == "Waiting"
+        assert bench.inventory("base") == {"a": Origin.CREATED, "b": Origin.CREATED}
+        home.cluster.put({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "token", "namespace": "apps"}})
+        await bench.ready("base", "side", limit=60)
+        await home.clock.advance(10)
+        assert bench.inventory("base") == {"a": Origin.CREATED}
+        assert bench.inventory("side") == {"b": Origin.CREATED, "c": Origin.CREATED}
+    assert home.cluster.of("delete") == []
 
 
 async def test_the_objects_of_a_layer_that_is_removed_are_deleted(home: Home) -> None:
@@ -160,8 +179,8 @@ async def test_nothing_is_deleted_while_any_layer_of_the_stack_is_unknown(home: 
         assert B not in home.cluster.objects
 
 
-async def test_nothing_is_deleted_while_a_layer_is_not_applied_in_full(home: Home) -> None:
-    first = layer("base", config_map("a"), config_map("b")), layer("side", config_map("c"))
+async def test_nothing_of_a_layer_is_deleted_before_its_new_content_is_applied_in_full(home: Home) -> None:
+    first = layer("base", config_map("a"), config_map("b")), layer("side", config_map("c"), config_map("e"))
     async with stacking(home, *first) as bench:
         await bench.ready("base", "side")
         refusing = [ApiError("spec.x: Invalid value", status=422, reason="Invalid")]
@@ -173,11 +192,12 @@ async def test_nothing_is_deleted_while_a_layer_is_not_applied_in_full(home: Hom
         home.cluster.before("apply", refuse, ref_of(config_map("d")))
         await bench.update([layer("base", config_map("a")), layer("side", config_map("c"), config_map("d"))])
         await home.clock.advance(120)
-        assert B in home.cluster.objects
+        assert B not in home.cluster.objects, "its layer is applied, and every other one is known"
+        assert E in home.cluster.objects
         refusing.clear()
         await bench.ready("side", limit=60)
         await home.clock.advance(10)
-        assert B not in home.cluster.objects
+        assert E not in home.cluster.objects
 
 
 async def test_the_sweep_waits_for_everything_to_be_applied_but_not_to_be_healthy(home: Home) -> None:

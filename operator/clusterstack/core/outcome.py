@@ -16,6 +16,8 @@ _WEBHOOK = re.compile(r'failed calling webhook "([^"]+)"')
 _WEBHOOK_SERVICE = re.compile(r"https://([a-z0-9-]+)\.([a-z0-9-]+)\.svc[:/]")
 _CONVERSION = re.compile(r"conversion webhook for ([^:]+?) failed|conversion webhook for [^ ]+ failed")
 _NAMESPACE = re.compile(r'namespaces "([^"]+)" not found')
+_INVALID = re.compile(r'^[\w.]+ "[^"]*" is invalid: ')
+_GRAMMAR = re.compile(r" \(e\.g\. [^()]*, +(or [^()]*, )?regex used for validation is '.*?'\)(?=$|[,\]\s])")
 _IMMUTABLE = re.compile(
     r"field is immutable|may not be changed|is immutable|updates to statefulset spec", re.IGNORECASE
 )
@@ -76,27 +78,27 @@ def _classify_status(error: ApiError, ref: ObjectRef) -> Park | Reject:  # noqa:
                 "NamespaceTerminating", f"namespace {ref.namespace} is being terminated", _namespace(ref.namespace).keys
             )
         case 403 if "exceeded quota" in text:
-            return Park("QuotaExceeded", _short(text))
+            return Park("QuotaExceeded", _short(text, ref))
         case 403 if "is forbidden: User" in text or "cannot " in text:
-            return Reject("Forbidden", _short(text))
+            return Reject("Forbidden", _short(text, ref))
         case 403 if "error looking up service account" in text:
-            return Park("ServiceAccountMissing", _short(text))
+            return Park("ServiceAccountMissing", _short(text, ref))
         case 403:
-            return Reject("Forbidden", _short(text))
+            return Reject("Forbidden", _short(text, ref))
         case 409 if "object is being deleted" in text or "being deleted" in text:
             return Park("Terminating", f"{ref} is being deleted", (("object", ref),))
         case 409:
-            return Park("Conflict", _short(text))
+            return Park("Conflict", _short(text, ref))
         case 413:
             return Reject("TooLarge", f"{ref} is larger than the API server accepts")
         case 422 if _IMMUTABLE.search(text):
-            return Reject("Immutable", _short(text))
+            return Reject("Immutable", _short(text, ref))
         case 400 | 405 | 415 | 422:
-            return Reject("Invalid", _short(text))
+            return Reject("Invalid", _short(text, ref))
         case status if status >= 500:
-            return Park("ApiServerError", _short(text))
+            return Park("ApiServerError", _short(text, ref))
         case _:
-            return Reject(error.reason or "ApiError", _short(text))
+            return Reject(error.reason or "ApiError", _short(text, ref))
 
 
 def _webhook(name: str, text: str) -> Park:
@@ -117,5 +119,7 @@ def _namespace(name: str) -> Park:
     )
 
 
-def _short(text: str) -> str:
-    return " ".join(text.split())[:500]
+def _short(text: str, ref: ObjectRef) -> str:
+    """What the API server said, without what every line that shows it says already: which object it is about."""
+    said = " ".join(text.split()).removeprefix(f"{ref}: ")
+    return _GRAMMAR.sub("", _INVALID.sub("", said))[:500]

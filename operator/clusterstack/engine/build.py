@@ -15,7 +15,7 @@ import msgspec
 from clusterstack.api.spec import LayerSpec
 from clusterstack.core.content import Claim, Desired, Mode, Problem, content_digest, merge
 from clusterstack.core.objects import GroupKind, Manifest, ObjectRef, digest, group_of
-from clusterstack.core.scope import place, scopes_of
+from clusterstack.core.scope import place
 from clusterstack.core.substitute import substitute
 from clusterstack.engine.contents import Content, ReleaseContent
 from clusterstack.engine.context import Context
@@ -185,7 +185,8 @@ class Builder:
         self, plan: Plan, objects: Mapping[str, Sequence[Manifest]]
     ) -> dict[str, tuple[list[tuple[ObjectRef, Manifest]], list[Claim]]]:
         plain = {name: split(manifests).plain for name, manifests in objects.items()}
-        self.context.scopes.update(scopes_of(manifest for manifests in plain.values() for manifest in manifests))
+        for name, manifests in plain.items():
+            self.context.learn(name, manifests)
         layers = []
         for layer in plan.layers:
             if layer.name not in plain:

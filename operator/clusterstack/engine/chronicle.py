@@ -55,7 +55,7 @@ class Chronicle:
         self.applied()
         if not self.ready_at:
             self.ready_at = self._now()
-            self.last_duration = self.ready_at - self.started_at
+            self.last_duration = self.ready_at - (self.opened_at or self.started_at)
             self._close("Ready")
 
     def not_ready(self) -> None:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Callable, Hashable, Iterable, Mapping
 from dataclasses import dataclass, field
 
 from clusterstack.core.clean import clean
 from clusterstack.core.health import RuleSet
 from clusterstack.core.objects import GroupKind, Manifest, ObjectRef
 from clusterstack.core.ownership import Owner, stamp
-from clusterstack.core.scope import BUILTIN_CLUSTER_SCOPED
+from clusterstack.core.scope import BUILTIN_CLUSTER_SCOPED, scopes_of
 from clusterstack.engine.claims import Claims
 from clusterstack.engine.tally import Silence, Tally
 from clusterstack.engine.world import Clock, Cluster
@@ -40,6 +40,8 @@ class Context:
     rules: RuleSet
     account: str = ""
     scopes: dict[GroupKind, bool] = field(default_factory=dict)
+    providers: dict[GroupKind, str] = field(default_factory=dict)
+    """The layer that brings a kind, as far as its CRD has been rendered."""
     releases: dict[str, bool] = field(default_factory=dict)
     claims: Claims = field(default_factory=Claims)
     stopping: asyncio.Event = field(default_factory=asyncio.Event)
@@ -52,6 +54,12 @@ class Context:
         """A manifest with our marks, and its digest."""
         owner = Owner(self.installation.id, self.stack, layer)
         return stamp(clean(manifest), ref, owner, key=self.installation.key)
+
+    def learn(self, layer: str, manifests: Iterable[Manifest]) -> None:
+        """Note the kinds whose CRDs a layer brings."""
+        found = scopes_of(manifests)
+        self.scopes.update(found)
+        self.providers.update(dict.fromkeys(found, layer))
 
     def namespaced(self, kind: GroupKind, scopes: Mapping[GroupKind, bool] | None = None) -> bool | None:
         """A kind's scope: as served, as a CRD of this stack declares it, or None."""

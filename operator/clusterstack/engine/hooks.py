@@ -15,7 +15,7 @@ from clusterstack.engine.context import Context
 from clusterstack.engine.judge import Judge
 from clusterstack.engine.wait import changed_or_later
 from clusterstack.errors import ApiError, ClusterStackError, RenderError
-from clusterstack.helm.hooks import Do, HookStep, after_failure, after_success, completes, in_order, plan
+from clusterstack.helm.hooks import Do, HookStep, after_failure, after_success, completes, failed, in_order, plan
 from clusterstack.helm.record import LastRun, Phase, Release, begin, with_run
 from clusterstack.kube.facts import object_key
 
@@ -66,6 +66,8 @@ class HookRunner:
             self.release = begin(self.release, event)
         while steps := plan(self.release.hooks, event):
             await self._step(event, steps[0])
+        if broken := failed(self.release.hooks, event):  # noted before a crash
+            raise HookFailed(f"hook {broken.kind} {broken.name} ({broken.path}) failed")
         for step in after_success(self.release.hooks, event):
             await self._delete(step)
 

@@ -195,6 +195,7 @@ class Keeper:
             return self._park(ref, effort, Park(SYNCING, f"reading {resource.plural}", (watch.key,)), since)
         live = self._cluster.live(ref)
         if live is not None and not self._must_write(ref, desired, live, effort):
+            self._ledger.recall(ref, desired, live)
             return self._settle(ref, live, since)
         if desired.mode is not Mode.APPLY and live is None and await self._left_alone(ref, desired, resource, since):
             return None

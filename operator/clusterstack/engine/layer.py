@@ -22,6 +22,7 @@ from clusterstack.core.gates import (
 from clusterstack.core.health import Policy
 from clusterstack.core.objects import Manifest
 from clusterstack.core.verdict import Assessment, Parts, assess
+from clusterstack.core.views import PruneView
 from clusterstack.engine.chronicle import Chronicle
 from clusterstack.engine.contents import Content, Latest
 from clusterstack.engine.context import Context
@@ -67,6 +68,7 @@ class Layer:
         self._open = False
         self._running: Content | None = None
         self._bug: Blocker | None = None
+        self.prune: PruneView | None = None
         self._resuming: float | None = None
         self._expect_resumption(bool(ledger.inventory.applied))
 
@@ -277,7 +279,14 @@ class Layer:
             if state.pending is not None and (state.broken or not unit.keeper.board.blockers):
                 found.append(state.pending)
             found += unit.keeper.board.worst(limit)
-        return (*found, *self._checks)[:limit]
+        return tuple(self._hinted(blocker) for blocker in (*found, *self._checks)[:limit])
+
+    def _hinted(self, blocker: Blocker) -> Blocker:
+        """A kind that another layer brings is waited for, whether `dependsOn` names that layer or not: say which."""
+        provider = self._context.providers.get(blocker.ref.group_kind) if blocker.ref is not None else None
+        if blocker.reason != "KindNotServed" or provider in (None, self.name):
+            return blocker
+        return replace(blocker, message=f"{blocker.message}: layer {provider} brings it")
 
     def _problems(self) -> list[Blocker]:
         """Releases that cannot be understood, so that there is no unit for them."""
@@ -300,6 +309,12 @@ class Layer:
                 timed_out=self.chronicle.timed_out,
             )
         )
+
+    def show_prune(self, plan: PruneView | None) -> None:
+        """Deletions that are not carried out, or that there are none."""
+        if plan != self.prune:
+            self.prune = plan
+            self._poke()
 
     def _poke(self) -> None:
         self._changed.set()
@@ -325,19 +340,24 @@ class Layer:
         if ready:
             self._resuming = None
         if not self.known:
-            return
+            return None
         if self.applied:
             self.chronicle.applied()
-            if self.ledger.dirty:
+            if self.ledger.dirty and not ready:
                 await self.ledger.flush()
         if not ready:
             self.chronicle.not_ready()
         elif not (self.facts.phase is Phase.READY and self.facts.applied == content.digest):
             await self.ledger.settled(content.digest)
+            assessment = self.assess()
+            if assessment.phase is not Phase.READY:  # no longer: the inventory took a moment to write
+                return self._poke()
             self.chronicle.ready()
             await self._publisher.commit(self._publisher.view(layer_view(self, assessment)))
             if self._changed.is_set() and self.assess().phase is not Phase.READY:
-                return
+                return None
+        elif self.ledger.dirty:
+            await self.ledger.flush()
         self._tell(
             replace(
                 self.facts,
@@ -347,7 +367,7 @@ class Layer:
                 message=assessment.message,
             )
         )
-        self._publisher.offer(self._status)
+        return self._publisher.offer(self._status)
 
     def _status(self, previous: Mapping[str, Any], now: float) -> dict[str, Any]:
         """The status when it is about to be written, which is soon after it was offered."""

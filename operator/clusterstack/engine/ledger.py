@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+from collections import defaultdict
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from typing import Any
@@ -12,6 +13,7 @@ from clusterstack.core.content import Desired
 from clusterstack.core.inventory import Entry, Inventory, Origin, decode, encode, settle_origin
 from clusterstack.core.objects import Manifest, ObjectRef
 from clusterstack.core.ownership import MANAGER
+from clusterstack.engine.marks import bears_mark
 from clusterstack.engine.world import Clock, Cluster
 from clusterstack.errors import ClusterStackError
 from clusterstack.kube.live import Live
@@ -31,6 +33,7 @@ class Store:
     def __init__(self, cluster: Cluster, *, namespace: str, stack: str) -> None:
         self._cluster, self._namespace, self._stack = cluster, namespace, stack
         self._written: dict[str, list[bytes]] = {}
+        self._locks: dict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
 
     async def load(self) -> dict[str, Inventory]:
         """Every layer's inventory. An unreadable one raises: without it nothing may be applied or deleted safely."""
@@ -57,18 +60,20 @@ class Store:
 
     async def save(self, inventory: Inventory) -> None:
         """Write what changed of an inventory's shards; nothing when it is as it was."""
-        shards, before = encode(inventory), self._written.get(inventory.layer, [])
-        for number, data in enumerate(shards):
-            if number >= len(before) or before[number] != data:
-                await self._cluster.apply(self._shard(inventory.layer, number, data), CONFIG_MAP, manager=MANAGER)
-        for number in range(len(shards), len(before)):
-            await self._cluster.delete("v1", self._ref(inventory.layer, number))
-        self._written[inventory.layer] = shards
+        async with self._locks[inventory.layer]:
+            shards, before = encode(inventory), self._written.get(inventory.layer, [])
+            for number, data in enumerate(shards):
+                if number >= len(before) or before[number] != data:
+                    await self._cluster.apply(self._shard(inventory.layer, number, data), CONFIG_MAP, manager=MANAGER)
+            for number in range(len(shards), len(before)):
+                await self._cluster.delete("v1", self._ref(inventory.layer, number))
+            self._written[inventory.layer] = shards
 
     async def remove(self, layer: str) -> None:
         """Delete a layer's inventory: it holds nothing any more."""
-        for number in range(len(self._written.pop(layer, []))):
-            await self._cluster.delete("v1", self._ref(layer, number))
+        async with self._locks[layer]:
+            for number in range(len(self._written.pop(layer, []))):
+                await self._cluster.delete("v1", self._ref(layer, number))
 
     def _ref(self, layer: str, number: int) -> ObjectRef:
         return ObjectRef("", "ConfigMap", self._namespace, f"clusterstack.{self._stack}.{layer}.{number}")
@@ -108,6 +113,10 @@ class Ledger:
     def entries(self) -> Iterable[Entry]:
         return self._entries.values()
 
+    @property
+    def size(self) -> int:
+        return len(self._entries)
+
     def record(self, ref: ObjectRef, desired: Desired, live: Live, *, created: bool, marked: bool = False) -> None:
         """Note what a write made: UID, origin, and the digests by which drift is seen. `marked`: the object bore our
         mark before, as after a crash between its creation and this note."""
@@ -122,6 +131,12 @@ class Ledger:
         self._wrote("created" if created else "corrected" if drifted else "configured")
         self.dirty = self.dirty or known != self._entries.get(ref)
         self._entries[ref] = known
+
+    def recall(self, ref: ObjectRef, desired: Desired, live: Live) -> None:
+        """Note an object that needs no write: one with our mark of which nothing is known was made before a crash."""
+        entry = self._entries.get(ref)
+        if entry is not None and not entry.uid and bears_mark(desired, live.annotations):
+            self.record(ref, desired, live, created=False, marked=True)
 
     async def announce(self, unit: str, desired: Iterable[Desired]) -> None:
         """Write-ahead: what is about to be applied joins what is there."""

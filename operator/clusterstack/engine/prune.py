@@ -26,8 +26,8 @@ async def sweep(
 ) -> tuple[int, int]:
     """Delete stale objects, forget what was handed over: how many were deleted, and how many are still going.
 
-    Of the layers in `keeping` nothing is deleted. What is wanted may change meanwhile: an object that any layer has
-    announced since is let be, and stays in the inventory.
+    Of the layers in `keeping` nothing is deleted. An object is handed over once its new layer has announced it. What is
+    wanted may change meanwhile: an object that any layer has announced since is let be, and stays in the inventory.
     """
     found = stale({name: list(ledger.entries()) for name, ledger in ledgers.items()}, wanted)
     known = {item.entry.ref: _entries(ledgers, item.entry.ref) for item in found}
@@ -37,7 +37,8 @@ async def sweep(
         ref = item.entry.ref
         still = partial(_unannounced, ledgers, ref, known[ref])
         if item.handed_over:
-            gone.setdefault(item.layer, []).append(item)
+            if any(other != item.layer and ref in wanted.get(other, ()) for other in known[ref]):
+                gone.setdefault(item.layer, []).append(item)
         elif item.layer in keeping or not still():
             continue
         elif (outcome := await remove(context, item.entry, still=still)) is None:
@@ -71,7 +72,11 @@ async def remove(
     """
     ref = entry.ref
     try:
-        live = await context.cluster.get(entry.api_version, ref.kind, ref.namespace, ref.name, account=context.account)
+        served = await context.cluster.resource(entry.api_version, ref.kind) or context.cluster.preferred(
+            ref.group_kind
+        )
+        version = entry.api_version if served is None else served.api_version  # that of the entry may have been retired
+        live = await context.cluster.get(version, ref.kind, ref.namespace, ref.name, account=context.account)
         if live is None:
             return False
         verdict = fate(entry, live, installation=context.installation.id, stack=context.stack, teardown=teardown)
@@ -80,7 +85,7 @@ async def remove(
             return False
         if (live["metadata"].get("deletionTimestamp") or "") == "" and still():
             LOG.info("deleting", extra={"stack": context.stack, "object": str(ref)})
-            gone = await context.cluster.delete(entry.api_version, ref, uid=entry.uid, account=context.account)
+            gone = await context.cluster.delete(version, ref, uid=entry.uid, account=context.account)
             return True if gone else None
         return None
     except (ApiError, TransportError) as error:

@@ -10,7 +10,9 @@ from clusterstack.core.ownership import HELM_MANAGER
 from clusterstack.engine.world import Cluster
 from clusterstack.errors import ApiError
 from clusterstack.helm.record import Head, Release, Status, decode, encode, head_of, secret_name, selector, surplus
+from clusterstack.telemetry.logs import logger
 
+LOG = logger(__name__)
 RELEASE_OF = "clusterstack.dev/release-of"
 RELEASE_LAYER = "clusterstack.dev/release-layer"
 
@@ -33,11 +35,15 @@ class Records:
         return sorted((head for head in heads if head is not None), key=lambda head: head.revision)
 
     async def read(self, revision: int) -> Release | None:
-        """One revision; None when it is gone. Raises ValueError when it cannot be decoded."""
+        """One revision; None when it is gone, or cannot be read: then it is as if it had never been."""
         secret = await self._cluster.get(
             "v1", "Secret", self.namespace, secret_name(self.name, revision), account=self._account
         )
-        return None if secret is None else await asyncio.to_thread(decode, secret)
+        try:
+            return None if secret is None else await asyncio.to_thread(decode, secret)
+        except ValueError as error:
+            LOG.warning("release record cannot be read", extra={"namespace": self.namespace, "error": str(error)})
+            return None
 
     async def create(self, release: Release) -> None:
         """The first write of a revision. Raises Taken when it is there already."""
@@ -77,7 +83,12 @@ class Records:
 
     async def _secrets(self) -> list[Manifest]:
         return await self._cluster.list(
-            "v1", "Secret", self.namespace, selector=selector(self.name), account=self._account
+            "v1",
+            "Secret",
+            self.namespace,
+            selector=selector(self.name),
+            account=self._account,
+            metadata_only=True,  # a record takes up to a megabyte, and there are ten of each release
         )
 
     async def _secret(self, release: Release) -> Manifest:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Hashable
+from dataclasses import replace
 
 from clusterstack.core.gates import Blocker
 from clusterstack.core.objects import Manifest, ObjectRef
@@ -75,6 +76,7 @@ class ReleaseUnit:
         self._busy_since = 0.0
         self._answered = 0
         self._looked_back = False
+        self._carried_out: Head | None = None
 
     @property
     def warnings(self) -> tuple[str, ...]:
@@ -148,6 +150,20 @@ class ReleaseUnit:
         inputs = await self._inputs.read(chart)
         heads = await self._records.heads()
         self._await_others(latest(heads))
+        if not self._is_carried_out(latest(heads), inputs):
+            await self._carry_out(heads, inputs)
+        self._pending, self._broken = None, False
+        self._objects_changed()
+
+    def _is_carried_out(self, newest: Head | None, inputs: Inputs) -> bool:
+        """Whether the newest record is the one whose objects are kept: the record's own last write, mostly."""
+        if newest is None or self._carried_out is None or newest.input_digest != inputs.digest:
+            return False
+        same = replace(newest, progress="") == self._carried_out
+        return same and self._rollout.undisputed
+
+    async def _carry_out(self, heads: list[Head], inputs: Inputs) -> None:
+        self._carried_out = None
         upgrade = any(head.status is Status.DEPLOYED for head in heads)
         release, crds = await self._current(heads, inputs)
         if release is None:
@@ -156,8 +172,9 @@ class ReleaseUnit:
             upgrade = release.status is Status.PENDING_UPGRADE or (release.status is Status.FAILED and upgrade)
         self._revision = release.revision
         await self._rollout.run(release, crds, upgrade=upgrade)
-        self._pending, self._broken = None, False
-        self._objects_changed()
+        if release.status is Status.DEPLOYED and sum(head.status is Status.DEPLOYED for head in heads) > 1:
+            await self._records.supersede(release.revision, self.spec.max_history)  # a crash came before that
+        self._carried_out = Head(self.spec.release_name, release.revision, Status.DEPLOYED, inputs.digest)
 
     def _chart(self) -> ResolvedChart:
         problem, chart = self.content.problem, self.content.chart
@@ -271,7 +288,7 @@ class ReleaseUnit:
             release = await self._records.read(last.revision) if last is not None and last.input_digest else None
             if release is not None:
                 self._rollout.keep_last(release)
-        except (ClusterStackError, ValueError) as error:
+        except ClusterStackError as error:
             LOG.warning("the deployed revision cannot be read", extra={"release": self.name, "error": str(error)})
 
     def _objects_changed(self) -> None:

@@ -9,7 +9,7 @@ from clusterstack.core.content import Problem
 from clusterstack.core.objects import digest
 from clusterstack.engine.contents import ReleaseContent
 from clusterstack.engine.context import Context
-from clusterstack.errors import ClusterStackError, SourceError
+from clusterstack.errors import ClusterStackError, SourceError, SpecError
 from clusterstack.helm.digest import spec_digest
 from clusterstack.helm.spec import GitChart, OciArtifact, ReleaseSpec, RepoChart, SecretRef
 from clusterstack.helm.values import data_of
@@ -42,15 +42,20 @@ async def _content(context: Context, spec: ReleaseSpec) -> ReleaseContent:
 
 
 async def _chart(context: Context, spec: ReleaseSpec) -> ResolvedChart:
+    if spec.values_files:
+        raise SpecError(
+            f"{spec.origin}: valuesFiles is not supported yet",
+            reason="NotSupported",
+            hint="put the values into spec.values, or into a ConfigMap that valuesFrom names",
+        )
     fetcher = context.fetcher
     match spec.chart:
         case RepoChart() as source:
-            credentials = await _credentials(context, source.secret)
-            repo = source.url
-            ref = ChartRef(repo, source.chart, source.version, source.pass_credentials)
+            credentials = await _credentials(context, source.secret, source.cert_secret)
+            ref = ChartRef(source.url, source.chart, source.version, source.pass_credentials, source.insecure)
             chart = await fetcher.resolve_chart(ref, credentials)
         case OciArtifact() as source:
-            credentials = await _credentials(context, source.secret)
+            credentials = await _credentials(context, source.secret, source.cert_secret)
             artifact = await fetcher.resolve_oci(
                 OciSpec(
                     source.url,
@@ -60,6 +65,7 @@ async def _chart(context: Context, spec: ReleaseSpec) -> ResolvedChart:
                     digest=source.digest,
                     layer_media_type=source.media_type,
                     operation=source.operation,
+                    insecure=source.insecure,
                 ),
                 credentials,
             )
@@ -80,13 +86,19 @@ async def _chart(context: Context, spec: ReleaseSpec) -> ResolvedChart:
     return chart
 
 
-async def _credentials(context: Context, secret: SecretRef | None) -> Credentials | None:
-    if secret is None:
-        return None
-    found = await context.cluster.get("v1", "Secret", secret.namespace, secret.name, account=context.account)
-    if found is None:
-        raise SourceError(
-            f"Secret {secret.namespace}/{secret.name} with the repository's credentials does not exist",
-            reason="CredentialsMissing",
+async def _credentials(context: Context, *secrets: SecretRef | None) -> Credentials | None:
+    """The credentials that these Secrets hold together. One without a namespace is a source's: in the operator's own
+    namespace, and read by the operator itself."""
+    data: dict[str, bytes] = {}
+    for secret in filter(None, secrets):
+        namespace, account = secret.namespace or context.installation.namespace, context.account
+        found = await context.cluster.get(
+            "v1", "Secret", namespace, secret.name, account=account if secret.namespace else ""
         )
-    return Credentials.from_secret(data_of(found))
+        if found is None:
+            raise SourceError(
+                f"Secret {namespace}/{secret.name} with the repository's credentials does not exist",
+                reason="CredentialsMissing",
+            )
+        data |= data_of(found)
+    return Credentials.from_secret(data) if data else None

@@ -10,7 +10,7 @@ from clusterstack.core.content import Desired, Mode
 from clusterstack.core.gates import Blocker
 from clusterstack.core.objects import GroupKind, Manifest, ObjectRef, group_of
 from clusterstack.core.ownership import HELM_MANAGER, MANAGER
-from clusterstack.core.scope import place, scopes_of
+from clusterstack.core.scope import place
 from clusterstack.core.timeline import elapsed
 from clusterstack.core.yaml import load_all
 from clusterstack.engine.claims import Holder
@@ -20,7 +20,7 @@ from clusterstack.engine.keeper import Keeper, Terms
 from clusterstack.engine.ledger import Ledger
 from clusterstack.engine.records import Records
 from clusterstack.engine.wait import first_of, uncancelled
-from clusterstack.errors import ClusterStackError, TransportError
+from clusterstack.errors import ApiError, ClusterStackError, TransportError
 from clusterstack.helm import hooks as hook_events
 from clusterstack.helm.ownership import stamp
 from clusterstack.helm.record import APPLY, Release, Status, begin, with_status
@@ -70,6 +70,8 @@ class Rollout:
         except TransportError:
             raise
         except ClusterStackError as error:
+            if isinstance(error, ApiError) and error.retryable:
+                raise  # a busy API server says nothing about the revision: it goes on where its record is
             failed = with_status(runner.release, Status.FAILED, str(error)[:200], at=self._now())
             await self._records.update(failed)
             raise
@@ -96,6 +98,13 @@ class Rollout:
             mine = [item for item in self._objects(release, ()) if owners.get(item.ref, holder) == holder]
             self._kept = tuple(item for item in mine if self._ledger.entry(item.ref) is not None)
             self._keeper.want(self._kept)
+
+    @property
+    def undisputed(self) -> bool:
+        """Whether the newest revision is kept in full, and nobody else wants, or has taken, an object of it."""
+        holder, owners = Holder(self._spec.layer, self._spec.id), self._context.claims.holders
+        mine = (owners.get(item.ref) == holder for item in self._kept)
+        return self.applied and not self.warnings and all(mine)
 
     def let_go(self) -> None:
         """Keep nothing: somebody else takes the release away."""
@@ -186,7 +195,7 @@ class Rollout:
     def _objects(self, release: Release, crds: Sequence[Manifest]) -> list[Desired]:
         """What a revision wants: the namespace it asks for, the chart's `crds/`, and its manifest."""
         manifests = load_all(release.manifest, source=f"release {self._spec.id}")
-        self._context.scopes.update({**scopes_of(manifests), **scopes_of(crds)})
+        self._context.learn(self._spec.layer, (*manifests, *crds))
         upgrade = release.revision > 1
         action = self._spec.upgrade if upgrade else self._spec.install
         mode = Mode.APPLY if self._crds_policy(upgrade=upgrade) is CrdsPolicy.CREATE_REPLACE else Mode.IF_NOT_PRESENT

@@ -25,11 +25,10 @@ from clusterstack.engine.fetch import SourceKeepers
 from clusterstack.engine.finalizer import crd_going, set_finalizer
 from clusterstack.engine.layer import RESUME_GRACE, Layer
 from clusterstack.engine.ledger import Ledger, Store
-from clusterstack.engine.prune import sweep
 from clusterstack.engine.publish import Announce, LayerPublisher, StackPublisher
+from clusterstack.engine.sweeper import Sweeper
 from clusterstack.engine.teardown import Teardown
 from clusterstack.engine.tree import TreeReader
-from clusterstack.engine.uninstall import retire
 from clusterstack.engine.view import layer_view
 from clusterstack.engine.wait import changed_or_later
 from clusterstack.errors import ApiError, ClusterStackError, SpecError, TransportError
@@ -37,7 +36,7 @@ from clusterstack.sources.fetcher import Snapshot
 from clusterstack.telemetry.logs import logger
 
 LOG = logger(__name__)
-SWEEP_AGAIN, PASS_AGAIN = 5.0, 5.0
+PASS_AGAIN = 5.0
 FLUX_RECONCILE = "reconcile.fluxcd.io/requestedAt"
 
 
@@ -82,7 +81,13 @@ class Stack:
         self._ready_at = 0.0
         self._quiet_until = 0.0
         self._verified = 0.0
-        self._declared_releases: frozenset[tuple[str, str]] | None = None
+        self._sweeper = Sweeper(
+            context,
+            self._store,
+            self._ledgers,
+            contents=lambda: self._contents,
+            layers=lambda: {name: running.layer for name, running in self._layers.items()},
+        )
 
     @property
     def stopping(self) -> asyncio.Event:
@@ -93,11 +98,6 @@ class Stack:
     def key(self) -> tuple[str, str]:
         """The bus key on which a change of the object is published."""
         return ("stack", self._context.stack)
-
-    @property
-    def _applied_key(self) -> tuple[str, str]:
-        """The bus key on which is published that some layer is, or no longer is, applied in full."""
-        return ("applied", self._context.stack)
 
     def snapshots(self) -> set[Path]:
         """The directories that its sources hold on to."""
@@ -123,7 +123,7 @@ class Stack:
             self._handled = str(self._publisher.status.get("lastHandledReconcileAt") or "")
             self._quiet_until = self._context.clock.now() + RESUME_GRACE
             publishing = asyncio.create_task(self._publisher.run())
-            sweeping = asyncio.create_task(self._sweep_for_ever())
+            sweeping = asyncio.create_task(self._sweeper.run())
             while await self._pass():
                 pass
         finally:
@@ -173,6 +173,7 @@ class Stack:
             await set_finalizer(self._context.cluster, stack.name, present=True)
         await self._keep_sources(stack)
         if asked != self._handled and self._started_at:
+            self._context.fetcher.expire()
             await self._sources.look_again()
         layers = await self._declared(stack, self._snapshots())
         if not self._sources.known(self._tree.sources):
@@ -237,7 +238,7 @@ class Stack:
             running.layer.expect(contents[name])
         for name, running in self._layers.items():
             running.layer.contents.put(contents[name])
-        self._context.cluster.facts.publish(self._applied_key)
+        self._context.cluster.facts.publish(self._sweeper.key)
 
     def _claim(self, contents: Mapping[str, Content]) -> None:
         """Manifests claim their objects before any release renders; units that are no more claim nothing."""
@@ -288,7 +289,7 @@ class Stack:
             self._facts[name] = running.layer.facts
             if running.layer.applied != (name in self._applied):
                 self._applied ^= {name}
-                self._context.cluster.facts.publish(self._applied_key)
+                self._context.cluster.facts.publish(self._sweeper.key)
             self._publish()
 
     def _known(self, ref: ObjectRef, layer: str) -> Entry | None:
@@ -313,7 +314,8 @@ class Stack:
         """A stack that was Ready before we started says nothing until its layers are there again, or time is up."""
         began = bool(self._layers) and all(running.layer.content is not None for running in self._layers.values())
         was_ready = self._publisher.status.get("phase") == Phase.READY
-        return was_ready and not began and not self._problems and self._context.clock.now() < self._quiet_until
+        telling = bool(self._problems or self._deleting) or (self._stack is not None and self._stack.spec.suspend)
+        return was_ready and not began and not telling and self._context.clock.now() < self._quiet_until
 
     def _view(self) -> StackView:
         layers = tuple(
@@ -338,53 +340,6 @@ class Stack:
             handled=self._handled,
         )
 
-    async def _sweep_for_ever(self) -> None:
-        """Sweep whenever everything wanted is known and applied in full, and something may be stale."""
-        facts = self._context.cluster.facts
-        while True:
-            since = facts.now
-            delay = 600.0
-            wanted = self._wanted_refs()
-            if wanted is not None:
-                try:
-                    left = await self._retire(wanted)
-                    left += (await sweep(self._context, self._ledgers, wanted, keeping=self._unpruned(wanted)))[1]
-                    delay = SWEEP_AGAIN if left else delay
-                except Exception as error:  # the boundary of the sweep: a bug here must not end it for good
-                    expected = isinstance(error, ClusterStackError)
-                    extra = {"stack": self._context.stack, "error": str(error)}
-                    LOG.warning("sweep failed", extra=extra, exc_info=not expected)
-                    delay = SWEEP_AGAIN
-            keys = [self.key, self._applied_key, *(("layer", name) for name in self._layers)]
-            await changed_or_later(facts, keys, since, self._context.clock, delay)
-
-    async def _retire(self, wanted: Mapping[str, set[ObjectRef]]) -> int:
-        """Uninstall the releases that are no longer declared; looked for when the declared ones have changed."""
-        declared = frozenset(release.spec.key for content in self._contents.values() for release in content.releases)
-        if declared == self._declared_releases:
-            return 0
-        left = await retire(self._context, self._ledgers, wanted, declared, spared=self._unpruned(wanted))
-        self._declared_releases = None if left else declared
-        return left
-
-    def _unpruned(self, wanted: Mapping[str, set[ObjectRef]]) -> set[str]:
-        """Layers of which nothing is deleted: those that say so, and those that suddenly render nothing at all."""
-        return {
-            name for name, content in self._contents.items() if not content.spec.prune.enabled or not wanted.get(name)
-        }
-
-    def _wanted_refs(self) -> dict[str, set[ObjectRef]] | None:
-        """Every object that is wanted, by layer; None while any unit is Unknown or not applied in full."""
-        if not self._contents or set(self._contents) != set(self._layers):
-            return None
-        wanted: dict[str, set[ObjectRef]] = {name: set() for name in self._ledgers}
-        for name, running in self._layers.items():
-            content = self._contents[name]
-            if content.broken is not None or content.unknown_units or content.suspended or not running.layer.applied:
-                return None
-            wanted[name] = {ref for unit in running.layer.units for ref in unit.keeper.board.states}
-        return wanted
-
     async def _end(self, stack: ClusterStack) -> None:
         """The object is being deleted: orphan, or take everything down; then let it go.
 
@@ -393,12 +348,18 @@ class Stack:
         self._stack = stack
         await self._stop_layers(list(self._layers))
         if stack.spec.deletion_policy is DeletionPolicy.DELETE and not await crd_going(self._context.cluster):
-            left = await Teardown(self._context, self._ledgers, self._say).run(self._levels(stack))
+            teardown = Teardown(self._context, self._ledgers, self._say, given_up=self._orphaning)
+            left = await teardown.run(self._levels(stack))
             if left:
                 LOG.warning("left behind", extra={"stack": self._context.stack, "objects": [str(ref) for ref in left]})
-            for name in list(self._ledgers):
+            for name in list(self._ledgers) if not self._orphaning() else ():
                 await self._store.remove(name)
         await set_finalizer(self._context.cluster, self._context.stack, present=False)
+
+    def _orphaning(self) -> bool:
+        """Whether the policy has changed to Orphan since the teardown began."""
+        newest = self.wanted.value
+        return isinstance(newest, ClusterStack) and newest.spec.deletion_policy is DeletionPolicy.ORPHAN
 
     def _levels(self, stack: ClusterStack) -> tuple[tuple[str, ...], ...]:
         """The order of the teardown, reversed; a spec that has no order any more goes in one level."""

@@ -20,10 +20,20 @@ SLOWEST_POLL = 2.0
 
 
 class Teardown:
-    """Deletes what a stack created. `say` hears one line about what is going on; `run` answers what stays."""
+    """Deletes what a stack created. `say` hears one line about what is going on; `run` answers what stays.
 
-    def __init__(self, context: Context, ledgers: Mapping[str, Ledger], say: Callable[[str], None]) -> None:
-        self._context, self._ledgers, self._say = context, ledgers, say
+    Nothing more is deleted once `given_up` says so: a person has settled for leaving the rest.
+    """
+
+    def __init__(
+        self,
+        context: Context,
+        ledgers: Mapping[str, Ledger],
+        say: Callable[[str], None],
+        *,
+        given_up: Callable[[], bool] = lambda: False,
+    ) -> None:
+        self._context, self._ledgers, self._say, self._given_up = context, ledgers, say, given_up
         self._left: list[ObjectRef] = []
 
     async def run(self, levels: Sequence[Sequence[str]]) -> tuple[ObjectRef, ...]:
@@ -38,6 +48,8 @@ class Teardown:
         return tuple(self._left)
 
     async def _level(self, layers: Sequence[str], releases: Sequence[Installed]) -> None:
+        if self._given_up():
+            return
         uninstalls = [Uninstall(self._context, release) for release in releases]
         for uninstall in uninstalls:
             await uninstall.before()
@@ -49,7 +61,7 @@ class Teardown:
             await uninstall.after()
         for rank in [rank for rank in ranks if rank >= FRAME]:
             await self._rank([entry for entry in entries if teardown_rank(entry.ref) == rank])
-        for layer in layers:
+        for layer in layers if not self._given_up() else ():
             await self._ledgers[layer].forget([entry.ref for entry in self._ledgers[layer].entries()])
 
     async def _rank(self, entries: Sequence[Entry]) -> None:
@@ -57,7 +69,7 @@ class Teardown:
         clock = self._context.clock
         deadline, pause = clock.now() + LEVEL_DEADLINE, POLL
         waiting = [entry for entry in entries if await self._may_go(entry)]
-        while waiting:
+        while waiting and not self._given_up():
             waiting = [entry for entry in waiting if await remove(self._context, entry, teardown=True) is None]
             if not waiting:
                 return

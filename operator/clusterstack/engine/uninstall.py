@@ -36,9 +36,13 @@ class Installed:
 
 
 async def installed(context: Context) -> tuple[Installed, ...]:
-    """Every release whose records carry our stack's label."""
+    """Every release whose records carry our stack's label; found by the operator, for an account with rights in some
+    namespaces may not look through all."""
     secrets = await context.cluster.list(
-        "v1", "Secret", selector=f"owner=helm,{RELEASE_OF}={context.stack}", account=context.account
+        "v1",
+        "Secret",
+        selector=f"owner=helm,{RELEASE_OF}={context.stack}",
+        metadata_only=True,
     )
     newest: dict[tuple[str, str], tuple[int, Installed]] = {}
     for secret in secrets:
@@ -119,11 +123,7 @@ class Uninstall:
         head = latest(await self._records.heads())
         if head is None:
             return False
-        try:
-            release = await self._records.read(head.revision)
-        except ValueError as error:
-            LOG.warning("release record cannot be read", extra={"release": str(self._installed), "error": str(error)})
-            return False
+        release = await self._records.read(head.revision)
         if release is None or release.labels.get(RELEASE_OF) != self._context.stack:
             return False
         self._release = release

@@ -39,11 +39,12 @@ def layer_view(layer: Layer, assessment: Assessment) -> LayerView:
         stalled=assessment.stalled,
         timed_out=chronicle.timed_out,
         timings=chronicle.timings(),
-        started_at=chronicle.started_at,
+        started_at=chronicle.opened_at,
         applied_at=chronicle.applied_at,
         ready_at=chronicle.ready_at,
         last_duration=chronicle.last_duration,
         drift=_drift(layer),
+        prune=layer.prune,
         units=tuple(_unit(state) for state in states if state.name),
         warnings=tuple(f"{claim.ref} is also declared here; layer {claim.owner} owns it" for claim in content.claims)
         + tuple(problem.message for problem in content.problems)

@@ -89,7 +89,14 @@ class Cluster(Protocol):
         ...
 
     async def list(
-        self, api_version: str, kind: str, namespace: str = "", *, selector: str = "", account: str = ""
+        self,
+        api_version: str,
+        kind: str,
+        namespace: str = "",
+        *,
+        selector: str = "",
+        account: str = "",
+        metadata_only: bool = False,
     ) -> list[Manifest]: ...
 
     async def create(self, manifest: Manifest, *, manager: str, account: str = "") -> Manifest: ...

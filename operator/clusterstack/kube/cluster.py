@@ -81,12 +81,21 @@ class KubeCluster:
             raise
 
     async def list(
-        self, api_version: str, kind: str, namespace: str = "", *, selector: str = "", account: str = ""
+        self,
+        api_version: str,
+        kind: str,
+        namespace: str = "",
+        *,
+        selector: str = "",
+        account: str = "",
+        metadata_only: bool = False,
     ) -> list[Manifest]:
         resource = await self.resource(api_version, kind)
         if resource is None:
             return []
-        return await self._client.list(resource, namespace, label_selector=selector, impersonate=account or None)
+        return await self._client.list(
+            resource, namespace, label_selector=selector, metadata_only=metadata_only, impersonate=account or None
+        )
 
     async def create(self, manifest: Manifest, *, manager: str, account: str = "") -> Manifest:
         resource = await self._served(manifest)

@@ -101,6 +101,10 @@ class Fetcher:
         key = ("chart", chart, mirrors.rewrite(chart.url), account)
         return await self._once(key, lambda: self._shared.charts.fetch(chart, mirrors, account))
 
+    def expire(self) -> None:
+        """Somebody asks for a look right now: the next question to a chart repository goes to the repository itself."""
+        self._shared.charts.expire()
+
     async def chart_from_directory(self, snapshot: Snapshot, path: str) -> ResolvedChart:
         """The chart in a directory of a snapshot, with the dependencies that it does not contain itself."""
 

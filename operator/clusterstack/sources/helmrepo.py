@@ -94,6 +94,10 @@ class ChartSource:
             await self._store.put_note("charts", key, asdict(chart))
         return chart
 
+    def expire(self) -> None:
+        """Take no index for fresh any more."""
+        self._checked.clear()
+
     async def _noted(self, key: str) -> ResolvedChart | None:
         note = await self._store.note("charts", key)
         try:

@@ -98,6 +98,17 @@ def test_guarded_kinds_wait_for_their_webhook_and_its_certificate() -> None:
     assert critical_path(entries, [Group("all")], lambda found: member.get(found.kind)).seconds == pytest.approx(9)
 
 
+def test_what_was_there_before_a_webhook_was_not_held_up_by_it() -> None:
+    entries = [
+        line("seen", "Thing", "a"),
+        *workload("guard", seconds=2),
+        line("healthy", "Webhook", "guard", deployments=["guard"], guards=["Thing.x.io"]),
+        line("healthy", "Thing", "a", waited=1.0),
+    ]
+    member = {"Deployment": "all", "Thing": "all"}
+    assert critical_path(entries, [Group("all")], lambda found: member.get(found.kind)).seconds == pytest.approx(2)
+
+
 def test_groups_that_wait_for_one_another_are_refused() -> None:
     entries = [line("healthy", "Thing", "a", waited=1.0)]
     groups = [Group("one", after=["two"]), Group("two", after=["one"])]

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
@@ -33,6 +33,9 @@ STATES: Mapping[str, State] = MappingProxyType(
 NOW = 1e9
 """When samples are judged, in unix seconds."""
 
+_ABOUT = frozenset({"for", "from", "children"})
+"""What a sample says besides the object: the kinds it is for, where it is from, and what the object owns."""
+
 _SAME = frozenset({(State.DEGRADED, State.IN_PROGRESS), (State.SUSPENDED, State.CURRENT)})
 """What kstatus has no word for, and may call otherwise without being wrong."""
 
@@ -46,6 +49,7 @@ class Sample:
     state: State
     source: str
     obj: Manifest
+    children: Sequence[Manifest] | None = None
 
     @property
     def concrete(self) -> bool:
@@ -70,9 +74,9 @@ def samples_of(spec: RuleSpec) -> Iterator[Sample]:
     for name, listed in spec.t.items():
         for index, sample in enumerate(listed):
             for kind in sample.get("for", spec.kinds):
-                fields = {field: value for field, value in sample.items() if field not in ("for", "from")}
-                source = sample.get("from", spec.source)
-                yield Sample(f"{kind}-{name}-{index}", kind, STATES[name], source, instance(kind, fields))
+                fields = {field: value for field, value in sample.items() if field not in _ABOUT}
+                source, children = sample.get("from", spec.source), sample.get("children")
+                yield Sample(f"{kind}-{name}-{index}", kind, STATES[name], source, instance(kind, fields), children)
 
 
 def instance(kind: str, fields: Mapping[str, Any]) -> Manifest:
@@ -94,7 +98,7 @@ def instance(kind: str, fields: Mapping[str, Any]) -> Manifest:
 def judged(sample: Sample, rules: RuleSet) -> Verdict:
     """The verdict on a sample; whatever else it requires is there and well."""
     related = {ref: _well(ref) for ref in related_refs(sample.obj, rules)}
-    return judge(sample.obj, Context(rules=rules, related=related, now=NOW))
+    return judge(sample.obj, Context(rules=rules, related=related, children=sample.children, now=NOW))
 
 
 def _well(ref: ObjectRef) -> Manifest:
@@ -113,14 +117,14 @@ def main() -> int:
     rules, known = RuleSet.bundled(), list(samples())
     wrong = [(sample, verdict) for sample in known if (verdict := judged(sample, rules)).state is not sample.state]
     for sample, verdict in wrong:
-        print(f"{sample.name}: {verdict.state} ({verdict.reason}: {verdict.message})", file=sys.stderr)
+        sys.stderr.write(f"{sample.name}: {verdict.state} ({verdict.reason}: {verdict.message})\n")
     report = {
         "kinds": len(counted(known)),
         "rules": sum(1 for _ in library()),
         "samples": len(known),
         "failed": len(wrong),
     }
-    print(json.dumps(report))
+    sys.stdout.write(json.dumps(report) + "\n")
     return 1 if wrong else 0
 
 
