@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import secrets
 import shutil
 import subprocess
@@ -25,7 +26,7 @@ ROOT = Path(__file__).resolve().parent.parent.parent
 NAMESPACE = "clusterstack"
 STACKS = "/apis/clusterstack.dev/v1alpha1/clusterstacks"
 LAYERS = "/apis/clusterstack.dev/v1alpha1/stacklayers"
-PATIENCE = 40.0
+PATIENCE = float(os.environ.get("E2E_PATIENCE", "40"))  # seconds
 USER_AGENT = "clusterstack/"
 
 _SHOWN = frozenset({"ts", "level", "logger", "msg", "exc"})

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -22,15 +21,10 @@ GOOD = "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: good, namespace: defau
 
 
 @pytest.fixture
-def git(tmp_path: Path) -> GitRepository:
-    return GitRepository(tmp_path / "repo.git").create()
-
-
-@pytest.fixture
 def written(bed: Bed) -> Callable[[], list[str]]:
     """What the operator wrote since the test began, but for statuses, finalizers, Events and its own books."""
     since = bed.plane.audit_offset()
-    own = ("clusterstacks", "stacklayers", "events", "configmaps clusterstack/")
+    own = ("clusterstacks", "stacklayers", "events", "configmaps clusterstack/", "secrets clusterstack/")
     return lambda: [line for line in bed.writes(since) if not any(word in line for word in own)]
 
 

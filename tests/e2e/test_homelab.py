@@ -101,8 +101,8 @@ def test_s2_a_namespace_in_two_layers_has_one_owner_and_the_fields_of_both(run: 
 
 def test_s3_a_layer_that_does_not_name_what_it_needs_waits_with_that_object_alone(run: Run) -> None:
     assert outside.graph(run.stack)["routes"] == ("crds",)
-    written = {one.item.kind: _first_write(run, one.item.name) for one in run.inventories["routes"]}
-    definition = _first_write(run, "externalsecrets.external-secrets.io")
+    written = {one.item.kind: _first_write(run, one.item) for one in run.inventories["routes"]}
+    definition = _first_write(run, Item("apiextensions.k8s.io", "", "", "externalsecrets.external-secrets.io"))
     assert written["HTTPRoute"] < definition < written["ExternalSecret"]
 
 
@@ -115,11 +115,10 @@ def test_s3_a_layer_that_does_not_name_what_it_needs_waits_with_that_object_alon
     ],
 )
 def test_s4_kinds_that_an_operator_installs_later_are_waited_for(run: Run, layer: str, kind: str, package: str) -> None:
-    name = next(one.item.name for one in run.inventories[layer] if one.item.kind == kind)
-    group = next(one.item.group for one in run.inventories[layer] if one.item.kind == kind)
+    item = next(one.item for one in run.inventories[layer] if one.item.kind == kind)
     brought = [entry for entry in run.homelab.entries() if entry["kind"] == "CustomResourceDefinition"]
-    definition = min(entry["time"] for entry in brought if entry["name"].endswith(f".{group}"))
-    assert definition[:19] <= _first_write(run, name)[:19]
+    definition = min(entry["time"] for entry in brought if entry["name"].endswith(f".{item.group}"))
+    assert definition[:19] <= _first_write(run, item)[:19]
     said = [one["message"] for _, one in run.blockers("operators") if one.get("name") == package]
     assert any("ClusterServiceVersion" in message or "CatalogSource" in message for message in said), said
 
@@ -241,6 +240,10 @@ def test_a_broken_commit_leaves_the_others_ready_and_heals_with_the_next(run: Ru
     assert {line for line in own if "stacklayers" in line} == {"patch stacklayers/status /home.network"}
 
 
+def test_no_later_ready_was_false_either(run: Run) -> None:
+    assert falseready.judge(run.homelab.evidence(run.stack, run.since)) == []
+
+
 def _sorted(written: list[str]) -> tuple[set[str], set[str]]:
     """Writes of objects, and those of what is the operator's own; Events are left out, for they go with statuses."""
     own = {line for line in written if " clusterstack/" in line or "stacklayers" in line or "clusterstacks" in line}
@@ -271,10 +274,12 @@ def _writes_of(run: Run, resource: str, name: str) -> int:
     )
 
 
-def _first_write(run: Run, name: str) -> str:
-    """When the operator first wrote an object of this name."""
+def _first_write(run: Run, item: Item) -> str:
+    """When the operator first wrote this object; kinds of one group may not share a name."""
+    wanted = (item.group, item.namespace, item.name)
     return min(
         str(event["requestReceivedTimestamp"])
         for event in run.homelab.plane.writes(run.since, user_agent=USER_AGENT)
-        if event["objectRef"].get("name") == name
+        for ref in [event["objectRef"]]
+        if (ref.get("apiGroup", ""), ref.get("namespace", ""), ref.get("name")) == wanted
     )

@@ -257,7 +257,9 @@ class ScriptedCluster:
         call = Call("resource", ObjectRef(group_of(api_version), kind, "", ""))
         await self._run(self._before, call)
         await asyncio.sleep(0)
-        return self._known(api_version, kind)
+        found = self._known(api_version, kind)
+        await self._run(self._after, call)
+        return found
 
     def preferred(self, group_kind: GroupKind) -> Resource | None:
         return self._served.get(group_kind)

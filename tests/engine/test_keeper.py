@@ -98,6 +98,20 @@ async def test_an_object_whose_kind_is_not_served_waits_and_is_applied_as_soon_a
     assert home.clock.elapsed == 0.0
 
 
+async def test_what_changes_between_the_answer_and_the_wait_for_it_is_not_missed(home: Home) -> None:
+    widget = home.desire(custom("Widget", "w"))
+    served: list[object] = []
+
+    def serve(call: Call) -> None:
+        if not served:
+            served.append(home.cluster.serve("example.com/v1", "Widget"))  # the answer on its way says: not served
+
+    home.cluster.after("resource", serve, "Widget")
+    async with keeping(home, widget, policy=Policy.EXISTS) as bench:
+        assert bench.healthy
+    assert home.clock.elapsed == 0.0
+
+
 async def test_an_object_without_its_namespace_waits_and_is_applied_as_soon_as_it_is_there(home: Home) -> None:
     def script(call: Call) -> None:
         if ObjectRef("", "Namespace", "", "apps") not in home.cluster.objects:

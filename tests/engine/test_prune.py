@@ -85,7 +85,7 @@ async def test_another_object_of_the_same_name_is_released_and_not_deleted(home:
         await bench.ready("base")
         await home.clock.advance(30)
         assert B in home.cluster.objects
-    assert home.cluster.of("delete") == []
+    assert [call for call in home.cluster.calls if call.verb == "delete"] == []
 
 
 async def test_an_adopted_object_is_released_and_not_deleted(home: Home) -> None:

@@ -69,7 +69,7 @@ class ReleaseUnit:
             records=self._records,
             hold=self._hold,
         )
-        self._pending: Blocker | None = Blocker(reason="Pending", message=f"release {self.name} has not started")
+        self._pending: Blocker | None = Blocker(reason="Pending", message=f"release {self.name} to start")
         self._broken = False
         self._revision = 0
         self._attempts = 0

@@ -47,7 +47,7 @@ class ManifestUnit:
         self.keeper = Keeper(cluster, clock, terms=terms, ledger=ledger, judge=judge, changed=changed)
         self._clock, self._ledger, self._changed = clock, ledger, changed
         self._announced = False
-        self._pending: Blocker | None = Blocker(reason="Pending", message="has not started")
+        self._pending: Blocker | None = Blocker(reason="Pending", message="its manifests to be announced")
 
     def state(self) -> UnitState:
         board = self.keeper.board

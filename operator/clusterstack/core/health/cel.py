@@ -20,6 +20,9 @@ from clusterstack.errors import SpecError
 LENGTH_LIMIT = 10_000
 """Longest expression, in characters."""
 
+PROGRAMS = 4096
+"""Programs that a compiler keeps: many rules say the same."""
+
 Roots = Mapping[str, frozenset[str] | None]
 """Top-level field → the fields below it that are looked at; None: all of it."""
 
@@ -80,9 +83,18 @@ class Compiler:
             extensions=[ext_strings.ExtStrings(), ext_optional.ExtOptional(), ext_encoders.ExtEncoders()],
             functions=_set_functions(),
         )
+        self._known: dict[str, Program] = {}
 
     def compile(self, text: str, *, where: str) -> Program:
         """Compile one expression; raises SpecError that names `where`, the expression and the position of the fault."""
+        known = self._known.get(text)
+        if known is None:
+            known = self._compiled(text, where)
+            if len(self._known) < PROGRAMS:
+                self._known[text] = known
+        return known
+
+    def _compiled(self, text: str, where: str) -> Program:
         if len(text) > LENGTH_LIMIT:
             raise SpecError(f"{where}: expression is longer than {LENGTH_LIMIT} characters", reason="RuleInvalid")
         try:

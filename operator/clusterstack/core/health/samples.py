@@ -104,7 +104,9 @@ def judged(sample: Sample, rules: RuleSet) -> Verdict:
 def _well(ref: ObjectRef) -> Manifest:
     version = f"{ref.group}/v1" if ref.group else "v1"
     metadata = {"name": ref.name, "namespace": ref.namespace}
-    return {"apiVersion": version, "kind": ref.kind, "metadata": metadata, "status": {"phase": "Succeeded"}}
+    conditions = [{"type": name, "status": "True"} for name in ("Ready", "Complete")]
+    status = {"phase": "Succeeded", "conditions": conditions}
+    return {"apiVersion": version, "kind": ref.kind, "metadata": metadata, "status": status}
 
 
 def counted(known: list[Sample]) -> set[str]:
