@@ -16,6 +16,7 @@ ARGS ?=
 VENV := .venv
 RUN := $(VENV)/bin/python
 PYTEST := $(RUN) -m pytest
+override HOMELAB := $(abspath $(HOMELAB))
 export HOMELAB CLUSTER
 
 .PHONY: help

@@ -206,9 +206,9 @@ class Homelab:
 
 
 def _is_ready(stack: Mapping[str, Any]) -> bool:
-    status = stack["status"]
-    wanted = len(stack["spec"].get("layers") or ()) or status["summary"].get("total")
-    ready = status.get("phase") == "Ready" and status["summary"].get("ready") == wanted
+    status, summary = stack["status"], stack["status"].get("summary") or {}
+    wanted = len(stack["spec"].get("layers") or ()) or summary.get("total")
+    ready = status.get("phase") == "Ready" and summary.get("ready") == wanted
     return bool(ready and status.get("observedGeneration") == stack["metadata"]["generation"])
 
 

@@ -84,6 +84,8 @@ def _watch(demo: Stage) -> bool:
         stage.check(demo)
         time.sleep(_LOOK_SECONDS)
     print(f"not Ready after {_GIVE_UP_SECONDS:.0f} s: {status.get('summary', {}).get('message', 'no status')}")
+    for line in stage.complaints(demo):
+        print(f"  operator: {line}")
     return False
 
 

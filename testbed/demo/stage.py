@@ -98,6 +98,13 @@ def check(stage: Stage) -> None:
         raise DemoError(f"the demo's control plane or operator ended; logs are in {stage.logs}\n{text}".rstrip())
 
 
+def complaints(stage: Stage, count: int = 10) -> list[str]:
+    """The last things that the operator's log says and that are no mere information."""
+    log = stage.logs / "operator.log"
+    lines = log.read_text(errors="replace").splitlines() if log.exists() else []
+    return [line[:2000] for line in lines if '"level":"info"' not in line][-count:]
+
+
 def _make_site(stage: Stage) -> None:
     stage.repository.create(EXAMPLE / "repo").welcome("You", "you@example.com")
     site.pack_charts(EXAMPLE / "charts", stage.folder / "site" / "charts")

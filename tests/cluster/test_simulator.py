@@ -23,6 +23,7 @@ DEPLOYMENTS = "/apis/apps/v1/namespaces/{}/deployments"
 SECRETS = "/api/v1/namespaces/{}/secrets"
 DEFINITIONS = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
 STORES = "/apis/external-secrets.io/v1/clustersecretstores"
+VAULT = {"apiVersion": "external-secrets.io/v1", "kind": "ClusterSecretStore", "metadata": {"name": "vault"}}
 EXTERNAL = "/apis/external-secrets.io/v1/namespaces/{}/externalsecrets"
 
 
@@ -133,7 +134,7 @@ def test_an_external_secret_becomes_a_secret_once_its_operator_and_store_are_up(
 
 def test_a_secret_that_was_deleted_is_made_again(bed: Bed, secrets: str) -> None:
     bed.deploy(secrets, "external-secrets")
-    bed.api.apply(f"{STORES}/vault", {"apiVersion": "external-secrets.io/v1", "kind": "ClusterSecretStore"})
+    bed.api.apply(f"{STORES}/vault", VAULT)
     bed.api.create(EXTERNAL.format(secrets), external("again", "token"))
     before = bed.api.wait(f"{SECRETS.format(secrets)}/again", lambda found: found is not None)
     bed.api.wait(f"{EXTERNAL.format(secrets)}/again", ready)
@@ -145,7 +146,7 @@ def test_a_secret_that_was_deleted_is_made_again(bed: Bed, secrets: str) -> None
 
 def test_an_object_that_is_played_failed_heals_when_it_is_mended(bed: Bed, secrets: str) -> None:
     bed.deploy(secrets, "external-secrets")
-    bed.api.apply(f"{STORES}/vault", {"apiVersion": "external-secrets.io/v1", "kind": "ClusterSecretStore"})
+    bed.api.apply(f"{STORES}/vault", VAULT)
     bed.simulator.break_(f"externalsecret/{secrets}/shaky=failed")
     bed.api.create(EXTERNAL.format(secrets), external("shaky", "token"))
     bed.simulator.wait_for("ExternalSecret", "shaky", secrets, state="unhealthy")

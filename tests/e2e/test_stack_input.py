@@ -41,7 +41,7 @@ def writes(bed: Bed, since: int, place: str) -> list[str]:
         ("apiVersion: v1\nmetadata: {name: no-kind}\n", "no-kind"),
         ("kind: ConfigMap\nmetadata: {name: no-version}\n", "no-version"),
         ("apiVersion: v1\nkind: ConfigMap\n", "ConfigMap"),
-        (json.dumps(GENERATED), "many-"),
+        (json.dumps(GENERATED), "metadata.name"),
         ("- just\n- a list\n", "app.yaml"),
         ("just a text\n", "app.yaml"),
         ("apiVersion: v1\nkind: ConfigMap\nmetadata: {name: a}\n---\nkey: [unclosed\n", "app.yaml"),
@@ -62,7 +62,7 @@ def test_a_file_that_holds_no_proper_object_is_refused_as_a_whole(
     assert writes(bed, since, place) == []
 
 
-@pytest.mark.parametrize(("manifest", "says"), [(GENERATED, "generateName"), (NAMELESS, "name")])
+@pytest.mark.parametrize(("manifest", "says"), [(GENERATED, "generateName"), (NAMELESS, "metadata.name")])
 def test_an_inline_object_without_a_name_is_refused(bed: Bed, manifest: Manifest, says: str) -> None:
     place = bed.namespace()
     stack = bed.stack({"name": "app", "manifests": [manifest, config_map("good", place)]}, neighbour(place))
@@ -215,7 +215,7 @@ def test_an_expression_that_does_not_parse_is_named(bed: Bed) -> None:
     stack = bed.stack(
         {"name": "app", "manifests": [config_map("app", place)], "health": {"expressions": [rule]}}, neighbour(place)
     )
-    message = failed(stack, "Widget")
+    message = failed(stack, "status.ready ====")
     assert "InternalError" not in message
 
 

@@ -157,6 +157,18 @@ async def test_settings_that_change_nothing_of_the_content_do_not_strand_the_lay
         await bench.ready("base", "top")
 
 
+async def test_the_age_of_what_a_stack_waits_for_is_written_often_at_first_and_rarely_later(home: Home) -> None:
+    requires = [{"apiVersion": "v1", "kind": "Secret", "name": "auth", "namespace": "apps"}]
+    async with stacking(home, layer("base", config_map("a"), requires=requires)) as bench:
+        await home.clock.advance(30)
+        first = bench.status()["summary"]["message"]
+        assert "Secret apps/auth" in first
+        await home.clock.advance(30)
+        assert bench.status()["summary"]["message"] != first
+        await home.clock.advance(3600)
+    assert len([call for call in home.cluster.writes if call.ref.kind == "ClusterStack"]) < 40
+
+
 @pytest.mark.parametrize("error", [ApiError("busy", status=503), TransportError("no route")])
 async def test_a_request_of_the_stack_itself_that_fails_does_not_disturb_its_layers(
     home: Home, error: Exception

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
+from types import MappingProxyType
 
 import msgspec
 
@@ -77,14 +78,17 @@ class Claim:
 
 def merge(
     layers: Sequence[tuple[str, Sequence[tuple[ObjectRef, Manifest]]]],
+    *,
+    held: Mapping[ObjectRef, str] = MappingProxyType({}),
 ) -> dict[str, tuple[list[tuple[ObjectRef, Manifest]], list[Claim]]]:
     """Objects that several layers render, merged before anything is applied.
 
     `layers` come in topological order: the first that renders an object owns it and wins conflicting fields; the union
     is applied once, by the owner; the others record a claim. Within one layer the last document of an object wins, as
-    with `kubectl apply`.
+    with `kubectl apply`. Objects in `held` stay with the layer that has them, whoever else renders them: its new state
+    is not known, and its last one is kept up.
     """
-    owners: dict[ObjectRef, str] = {}
+    owners: dict[ObjectRef, str] = dict(held)
     merged: dict[str, dict[ObjectRef, Manifest]] = {}
     claims: dict[str, list[Claim]] = {}
     for layer, objects in layers:
@@ -93,9 +97,10 @@ def merge(
             owner = owners.setdefault(ref, layer)
             if owner == layer:
                 merged[layer][ref] = manifest
-            else:
+                continue
+            claims[layer].append(Claim(ref, owner))
+            if ref not in held:
                 merged[owner][ref] = union(merged[owner][ref], manifest)
-                claims[layer].append(Claim(ref, owner))
     return {layer: (list(merged[layer].items()), claims[layer]) for layer, _ in layers}
 
 

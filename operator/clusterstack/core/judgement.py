@@ -88,8 +88,7 @@ def stack_phase(view: StackView) -> Phase:
     for phase in (Phase.PROGRESSING, Phase.WAITING, Phase.PENDING, Phase.SUSPENDED):
         if phase in phases:
             return phase
-    known = bool(view.layers) or bool(view.revision)
-    return Phase.READY if known else Phase.PENDING
+    return Phase.READY if view.layers else Phase.PENDING  # without a layer, nothing has been built yet
 
 
 def stack_judgement(view: StackView, cause: str, *, revision: str) -> Judgement:
@@ -132,7 +131,7 @@ def _stack_reason(view: StackView, phase: Phase, cause: str, revision: str) -> t
             return (
                 (Reason.FETCH_FAILED, f"source {source.name}: {source.message}")
                 if source
-                else (Reason.PENDING, "reading the sources")
+                else (Reason.PENDING, "building the layers" if view.revision else "reading the sources")
             )
         case _:
             return Reason.LAYER_NOT_READY, cause

@@ -10,12 +10,20 @@ from collections.abc import Hashable
 from dataclasses import dataclass
 
 from clusterstack.core.objects import GroupKind, ObjectRef
+from clusterstack.core.order import is_custom
 from clusterstack.errors import ApiError, ClusterStackError, TransportError
 
 _WEBHOOK = re.compile(r'failed calling webhook "([^"]+)"')
 _WEBHOOK_SERVICE = re.compile(r"https://([a-z0-9-]+)\.([a-z0-9-]+)\.svc[:/]")
 _CONVERSION = re.compile(r"conversion webhook for ([^:]+?) failed|conversion webhook for [^ ]+ failed")
 _NAMESPACE = re.compile(r'namespaces "([^"]+)" not found')
+_UNREADABLE = re.compile(
+    r"failed to create typed patch object|unable to convert unstructured object|error decoding from json"
+)
+_UNREADABLE_PREFIX = re.compile(
+    r"^failed to create typed patch object \([^()]*\): |"
+    r"^failed to convert new object \([^()]*\) to proper version: unable to convert unstructured object to [^:]*: "
+)
 _INVALID = re.compile(r'^[\w.]+ "[^"]*" is invalid: ')
 _GRAMMAR = re.compile(r" \(e\.g\. [^()]*, +(or [^()]*, )?regex used for validation is '.*?'\)(?=$|[,\]\s])")
 _IMMUTABLE = re.compile(
@@ -95,6 +103,9 @@ def _classify_status(error: ApiError, ref: ObjectRef) -> Park | Reject:  # noqa:
             return Reject("Immutable", _short(text, ref))
         case 400 | 405 | 415 | 422:
             return Reject("Invalid", _short(text, ref))
+        case 500 if _UNREADABLE.search(text) and not (is_custom(ref) and "not declared in schema" in text):
+            # apiserver says 500 to what it cannot read; of a custom kind it may know an older schema for a moment
+            return Reject("Invalid", _short(text, ref))
         case status if status >= 500:
             return Park("ApiServerError", _short(text, ref))
         case _:
@@ -122,4 +133,4 @@ def _namespace(name: str) -> Park:
 def _short(text: str, ref: ObjectRef) -> str:
     """What the API server said, without what every line that shows it says already: which object it is about."""
     said = " ".join(text.split()).removeprefix(f"{ref}: ")
-    return _GRAMMAR.sub("", _INVALID.sub("", said))[:500]
+    return _GRAMMAR.sub("", _UNREADABLE_PREFIX.sub("", _INVALID.sub("", said)))[:500]

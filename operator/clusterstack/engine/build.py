@@ -45,15 +45,27 @@ class _Memory:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What to build: effective layers in topological order, and a snapshot per source."""
+    """What to build: effective layers in topological order, and a snapshot per source; layers that are known to be
+    broken, and what else is to be said of layers.
+    """
 
     layers: tuple[LayerSpec, ...]
     snapshots: Mapping[str, Snapshot]
     shared: tuple[Manifest, ...] = ()
+    broken: Mapping[str, Problem] = field(default_factory=dict)
+    warnings: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     def revision(self, layer: LayerSpec) -> str:
         snapshot = self.snapshots.get(layer.source or "")
         return snapshot.revision if snapshot is not None else ""
+
+
+@dataclass(frozen=True, slots=True)
+class _Standing:
+    """What a layer owned in its last good build, and what it declared of objects that others own."""
+
+    owned: tuple[ObjectRef, ...]
+    declared: tuple[tuple[ObjectRef, Manifest], ...]
 
 
 @dataclass(slots=True)
@@ -62,6 +74,7 @@ class Builder:
 
     context: Context
     _memory: dict[str, _Memory] = field(default_factory=dict)
+    _standing: dict[str, _Standing] = field(default_factory=dict)
 
     async def build(self, plan: Plan) -> dict[str, Content]:
         """The content of every layer. Expected failures are in it; nothing is raised but cancellation and bugs."""
@@ -102,7 +115,15 @@ class Builder:
             (item.want for item in desired), (item.digest for item in mine), (problem.message for problem in problems)
         )
         return Content(
-            layer, plan.revision(layer), whole, desired, mine, problems, tuple(placed[1]), broken=_fatal(problems)
+            layer,
+            plan.revision(layer),
+            whole,
+            desired,
+            mine,
+            problems,
+            tuple(placed[1]),
+            broken=_fatal(problems),
+            warnings=plan.warnings.get(layer.name, ()),
         )
 
     def _desire(self, layer: LayerSpec, ref: ObjectRef, manifest: Manifest) -> Desired:
@@ -116,11 +137,15 @@ class Builder:
 
     async def _objects(self, plan: Plan, layer: LayerSpec) -> tuple[Manifest, ...] | Problem:
         """A layer's objects, substituted and labelled; Flux's own kinds are still among them."""
+        if layer.name in plan.broken:
+            return plan.broken[layer.name]
         try:
             if layer.decryption is not None:
                 raise RenderError("decryption is not supported yet", reason="NotSupported", hint="remove `decryption`")
             built = await self._built(plan, layer) if layer.path is not None else ()
             variables = await self._variables(layer)
+            _require_names(layer)
+            _require_expressions(self.context, layer)
             finished = [self._finish(manifest, layer, variables) for manifest in (*built, *layer.manifests)]
         except ClusterStackError as error:
             hint = f" ({error.hint})" if error.hint else ""
@@ -187,18 +212,53 @@ class Builder:
         plain = {name: split(manifests).plain for name, manifests in objects.items()}
         for name, manifests in plain.items():
             self.context.learn(name, manifests)
-        layers = []
-        for layer in plan.layers:
-            if layer.name not in plain:
-                continue
-            default = layer.target_namespace or ""
-            layers.append((layer.name, [self._place(manifest, default) for manifest in plain[layer.name]]))
-        return merge(layers)
+        placed = {
+            layer.name: [self._place(manifest, layer.target_namespace or "") for manifest in plain[layer.name]]
+            for layer in plan.layers
+            if layer.name in plain
+        }
+        known = {layer.name: self._standing[layer.name] for layer in plan.layers if layer.name in self._standing}
+        held = {ref: name for name, standing in known.items() if name not in placed for ref in standing.owned}
+        layers = [
+            (layer.name, placed[layer.name] if layer.name in placed else known[layer.name].declared)
+            for layer in plan.layers
+            if layer.name in placed or layer.name in known
+        ]
+        merged = merge(layers, held=held)
+        self._standing = known | {name: _stand(placed[name], *merged[name]) for name in placed}
+        return merged
 
     def _place(self, manifest: Manifest, default: str) -> tuple[ObjectRef, Manifest]:
         kind = GroupKind(group_of(manifest["apiVersion"]), manifest["kind"])
         namespaced = self.context.namespaced(kind)
         return place(manifest, namespaced=namespaced, default=default if namespaced else "")
+
+
+def _stand(
+    placed: Sequence[tuple[ObjectRef, Manifest]],
+    owned: Sequence[tuple[ObjectRef, Manifest]],
+    claims: Sequence[Claim],
+) -> _Standing:
+    elsewhere = {claim.ref for claim in claims}
+    return _Standing(tuple(ref for ref, _ in owned), tuple(item for item in placed if item[0] in elsewhere))
+
+
+def _require_names(layer: LayerSpec) -> None:
+    """What stands in a source is checked where it is built."""
+    for index, manifest in enumerate(layer.manifests):
+        if not (manifest.get("metadata") or {}).get("name"):
+            raise RenderError(
+                f"manifests[{index}] is a {manifest.get('kind')} without metadata.name",
+                reason="NameMissing",
+                hint="an object that is kept as it is needs a name of its own, which generateName does not give",
+            )
+
+
+def _require_expressions(context: Context, layer: LayerSpec) -> None:
+    """Raises SpecError when one of the layer's expressions does not compile."""
+    expressions = [expression.as_input() for expression in layer.health.expressions]
+    if expressions:
+        context.rules.with_expressions(expressions, source="health.expressions")
 
 
 def release_specs(contents: Mapping[str, Content]) -> dict[str, ReleaseSpec]:

@@ -37,6 +37,7 @@ class Content:
     problems: tuple[Problem, ...] = ()
     claims: tuple[Claim, ...] = ()
     broken: Problem | None = None
+    warnings: tuple[str, ...] = ()
 
     @property
     def unknown_units(self) -> frozenset[str]:

@@ -40,6 +40,7 @@ class Publisher:
         self._wake = asyncio.Event()
         self._lock = asyncio.Lock()
         self._refresh: Timer | None = None
+        self._said_at = 0.0
         self._stale = False
 
     @property
@@ -85,8 +86,11 @@ class Publisher:
         async with self._lock:
             if self._wanted is None or self._status is None:
                 return True
-            status = self._wanted(self._status, self._clock.wall().timestamp())
-            self._plan_refresh(status)
+            now = self._clock.wall().timestamp()
+            status = self._wanted(self._status, now)
+            if not self._said_at or not unchanged(self._status, status):
+                self._said_at = self._clock.wall().timestamp()
+            self._plan_refresh(status, self._clock.wall().timestamp() - self._said_at)
             stale, self._stale = self._stale, False
             if status == self._status or (unchanged(self._status, status) and not stale):
                 return True
@@ -104,14 +108,14 @@ class Publisher:
             self._status = status
             return True
 
-    def _plan_refresh(self, status: Mapping[str, Any]) -> None:
+    def _plan_refresh(self, status: Mapping[str, Any], age: float) -> None:
         """A stack's message shows an age, and is worth writing again when that has changed enough."""
         if self._refresh is not None:
             self._refresh.cancel()
             self._refresh = None
         if self._create or status.get("phase") in (Phase.READY, Phase.SUSPENDED):
             return
-        self._refresh = self._clock.later(refresh_after(0.0), self._poke)
+        self._refresh = self._clock.later(refresh_after(age), self._poke)
 
     def _poke(self) -> None:
         self._stale = True

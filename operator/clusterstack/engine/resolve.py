@@ -33,6 +33,8 @@ async def resolve(context: Context, specs: Sequence[ReleaseSpec]) -> dict[str, R
 async def _content(context: Context, spec: ReleaseSpec) -> ReleaseContent:
     wanted = spec_digest(spec, key=context.installation.key)
     try:
+        if spec.health_expressions:
+            context.rules.with_expressions(spec.health_expressions, source="healthCheckExprs")
         chart = await _chart(context, spec)
     except ClusterStackError as error:
         hint = f" ({error.hint})" if error.hint else ""

@@ -181,7 +181,8 @@ class Stack:
         snapshots = self._snapshots()
         if layers is None:
             return stack.spec.defaults.retry_interval.seconds
-        contents = await self._builder.build(Plan(layers, snapshots, self._tree.shared))
+        tree = self._tree if stack.spec.flux is not None else TreeReader(self._context)
+        contents = await self._builder.build(Plan(layers, snapshots, tree.shared, tree.broken, tree.warnings))
         await self._distribute(layers, contents)
         now = self._context.clock.now()
         if asked != self._handled or now - self._verified >= stack.spec.interval.seconds:

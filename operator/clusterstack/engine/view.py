@@ -47,6 +47,7 @@ def layer_view(layer: Layer, assessment: Assessment) -> LayerView:
         prune=layer.prune,
         units=tuple(_unit(state) for state in states if state.name),
         warnings=tuple(f"{claim.ref} is also declared here; layer {claim.owner} owns it" for claim in content.claims)
+        + content.warnings
         + tuple(problem.message for problem in content.problems)
         + tuple(warning for unit in layer.units for warning in unit.warnings),
         history=chronicle.history,

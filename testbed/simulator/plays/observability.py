@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
+from testbed.simulator import builtin
 from testbed.simulator.conditions import Status, condition
 from testbed.simulator.objects import Obj, generation, get, now
 from testbed.simulator.operators import OPENTELEMETRY, VICTORIA_METRICS
@@ -64,6 +67,21 @@ async def _collector_service(scene: Scene) -> None:
     ports = [int(entry["port"]) for entry in scene.spec.get("ports") or ()]
     labels = {"app.kubernetes.io/instance": f"{scene.namespace}.{scene.name}"}
     await scene.service(f"{scene.name}-collector", *dict.fromkeys([4317, 4318, *ports]), selector=labels)
+    if scene.spec.get("mode") == "statefulset":
+        await scene.ensure(builtin.STATEFUL_SETS, _stateful_set(scene, labels))
+
+
+def _stateful_set(scene: Scene, labels: Mapping[str, str]) -> Obj:
+    container = {"name": "otc-container", "image": scene.spec.get("image") or "otel/opentelemetry-collector:0.145.0"}
+    return {
+        "metadata": {"namespace": scene.namespace, "name": f"{scene.name}-collector", "labels": dict(labels)},
+        "spec": {
+            "serviceName": f"{scene.name}-collector",
+            "replicas": int(scene.spec.get("replicas") or 1),
+            "selector": {"matchLabels": dict(labels)},
+            "template": {"metadata": {"labels": dict(labels)}, "spec": {"containers": [container]}},
+        },
+    }
 
 
 _failed = {"updateStatus": "failed", "reason": "played broken"}

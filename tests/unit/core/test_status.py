@@ -271,6 +271,12 @@ def test_suspension_is_visible_and_neither_ready_nor_failed(suspended: str) -> N
     assert status["phase"] == "Suspended"
 
 
+def test_a_stack_whose_layers_are_not_built_yet_is_not_ready() -> None:
+    status = stack_status(stack(), previous={}, now=NOW)
+    assert (status["phase"], states(status)["Ready"]) == ("Pending", "Unknown")
+    assert status["summary"]["message"] == "building the layers"
+
+
 def test_a_teardown_is_progress_whatever_the_layers_say() -> None:
     status = stack_status(stack(layer(Phase.FAILED), deleting="deleting layer apps"), previous={}, now=NOW)
     assert status["phase"] == "Progressing"

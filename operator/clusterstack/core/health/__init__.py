@@ -11,6 +11,7 @@ from clusterstack.core.health.verdict import (
     State,
     Verdict,
     one_line,
+    sentence,
 )
 
 __all__ = [
@@ -28,5 +29,6 @@ __all__ = [
     "judge",
     "one_line",
     "related_refs",
+    "sentence",
     "vanished",
 ]

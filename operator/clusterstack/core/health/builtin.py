@@ -35,7 +35,7 @@ Check = Callable[[Manifest, Context], Verdict]
 
 def check(obj: Manifest, context: Context) -> Verdict | None:
     """The strict verdict on one of Kubernetes' own kinds; None for any other kind."""
-    kind = GroupKind(group_of(obj["apiVersion"]), obj["kind"])
+    kind = (group_of(obj["apiVersion"]), obj["kind"])
     strict = CHECKS.get(kind)
     if strict is not None:
         return strict(obj, context)
@@ -179,14 +179,14 @@ def with_pods(obj: Manifest, verdict: Verdict, context: Context) -> Verdict:
     )
 
 
-CHECKS: Mapping[GroupKind, Check] = MappingProxyType(
+CHECKS: Mapping[tuple[str, str], Check] = MappingProxyType(
     {
-        GroupKind("apps", "Deployment"): deployment,
-        GroupKind("apps", "StatefulSet"): stateful_set,
-        GroupKind("apps", "DaemonSet"): daemon_set,
-        GroupKind("apps", "ReplicaSet"): replica_set,
-        POD: pod,
-        GroupKind("apiextensions.k8s.io", "CustomResourceDefinition"): definition,
-        GroupKind("source.toolkit.fluxcd.io", "HelmRepository"): helm_repository,
+        ("apps", "Deployment"): deployment,
+        ("apps", "StatefulSet"): stateful_set,
+        ("apps", "DaemonSet"): daemon_set,
+        ("apps", "ReplicaSet"): replica_set,
+        ("", "Pod"): pod,
+        ("apiextensions.k8s.io", "CustomResourceDefinition"): definition,
+        ("source.toolkit.fluxcd.io", "HelmRepository"): helm_repository,
     }
 )

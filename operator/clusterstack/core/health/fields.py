@@ -45,7 +45,10 @@ def conditions(obj: Manifest) -> Iterator[Fields]:
 
 def condition(obj: Manifest, kind: str) -> Fields | None:
     """The first condition of a type."""
-    return next((entry for entry in conditions(obj) if entry.get("type") == kind), None)
+    for entry in conditions(obj):
+        if entry.get("type") == kind:
+            return entry
+    return None
 
 
 def is_true(obj: Manifest, kind: str) -> bool:

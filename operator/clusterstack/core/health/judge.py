@@ -25,7 +25,7 @@ def judge(obj: Manifest, context: Context) -> Verdict:
         verdict = Verdict(
             State.UNKNOWN, "MalformedObject", f"cannot be judged: {type(error).__name__}: {error}", "generic"
         )
-    message = one_line(verdict.message)
+    message = one_line(verdict.message) if verdict.message else ""
     return verdict if message == verdict.message else replace(verdict, message=message)
 
 

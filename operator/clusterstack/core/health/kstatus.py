@@ -12,7 +12,7 @@ from typing import Protocol
 
 from clusterstack.core.health.fields import condition, conditions, entries, integer, is_true, section, text, timestamp
 from clusterstack.core.health.verdict import State, Verdict
-from clusterstack.core.objects import GroupKind, Manifest, group_of
+from clusterstack.core.objects import Manifest, group_of
 
 RULE = "kstatus"
 SCHEDULE_WINDOW = 15.0
@@ -44,7 +44,7 @@ def compute(obj: Manifest, *, now: float) -> Verdict:
     settled = preliminary(obj)
     if settled is not None:
         return settled
-    check = CHECKS.get(GroupKind(group_of(obj["apiVersion"]), obj["kind"]))
+    check = CHECKS.get((group_of(obj["apiVersion"]), obj["kind"]))
     return check(obj, now) if check else generic(obj)
 
 
@@ -289,23 +289,24 @@ def definition(obj: Manifest, now: float) -> Verdict:  # noqa: ARG001
     return waiting("Installing", "is not established yet")
 
 
-CHECKS: Mapping[GroupKind, Check] = MappingProxyType(
+CHECKS: Mapping[tuple[str, str], Check] = MappingProxyType(
     {
-        GroupKind("", "ConfigMap"): always,
-        GroupKind("", "Secret"): always,
-        GroupKind("batch", "CronJob"): always,
-        GroupKind("policy", "PodDisruptionBudget"): always,
-        GroupKind("apps", "Deployment"): deployment,
-        GroupKind("extensions", "Deployment"): deployment,
-        GroupKind("apps", "StatefulSet"): stateful_set,
-        GroupKind("apps", "DaemonSet"): daemon_set,
-        GroupKind("extensions", "DaemonSet"): daemon_set,
-        GroupKind("apps", "ReplicaSet"): replica_set,
-        GroupKind("extensions", "ReplicaSet"): replica_set,
-        GroupKind("", "Pod"): pod,
-        GroupKind("batch", "Job"): job,
-        GroupKind("", "PersistentVolumeClaim"): claim,
-        GroupKind("", "Service"): service,
-        GroupKind("apiextensions.k8s.io", "CustomResourceDefinition"): definition,
+        ("", "ConfigMap"): always,
+        ("", "Secret"): always,
+        ("batch", "CronJob"): always,
+        ("policy", "PodDisruptionBudget"): always,
+        ("apps", "Deployment"): deployment,
+        ("extensions", "Deployment"): deployment,
+        ("apps", "StatefulSet"): stateful_set,
+        ("apps", "DaemonSet"): daemon_set,
+        ("extensions", "DaemonSet"): daemon_set,
+        ("apps", "ReplicaSet"): replica_set,
+        ("extensions", "ReplicaSet"): replica_set,
+        ("", "Pod"): pod,
+        ("batch", "Job"): job,
+        ("", "PersistentVolumeClaim"): claim,
+        ("", "Service"): service,
+        ("apiextensions.k8s.io", "CustomResourceDefinition"): definition,
     }
 )
+"""The rules by group and kind: plain pairs, since they are looked up for every verdict."""

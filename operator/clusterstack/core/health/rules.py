@@ -177,7 +177,7 @@ class RuleSet:
         """The rule for an object; `lowest` ends the search at that level."""
         keys = _keys(group_of(obj["apiVersion"]), obj["kind"])
         for table in self.levels[: lowest + 1]:
-            for key in keys:
+            for key in keys if table else ():
                 for rule in table.get(key, ()):
                     if self._selects(rule, obj):
                         return rule

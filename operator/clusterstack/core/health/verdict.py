@@ -94,6 +94,15 @@ class ChildQuery:
     owner_uid: str = ""
 
 
+def sentence(ref: ObjectRef, verdict: Verdict) -> str:
+    """A verdict for people who see nothing else: the object and the cause, in one line of at most 160 characters.
+
+    A long cause is cut at its end; the object's name never is.
+    """
+    cause = verdict.message or verdict.reason
+    return one_line(f"{ref}: {cause}")
+
+
 def one_line(text: str) -> str:
     """Fit a controller's message into a status line: one line, at most 160 characters, embedded JSON cut out."""
     line = " ".join(text.split())
