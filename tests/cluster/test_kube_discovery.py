@@ -28,6 +28,10 @@ async def test_it_finds_kinds_versions_and_capabilities(own_control_plane: Start
             DEPLOYMENT.path("a", "b"),
         )
         assert "watch" in found.verbs
+        assert found.status
+        config_maps = discovery.resource("v1", "ConfigMap")
+        assert config_maps is not None
+        assert not config_maps.status
         assert discovery.resource("v1", "Namespace") is not None
         assert discovery.resource("apps/v1beta1", "Deployment") is None
         scaler = discovery.preferred("autoscaling", "HorizontalPodAutoscaler")

@@ -67,3 +67,12 @@ def bed(running_bed: Bed) -> Iterator[Bed]:
 def git(tmp_path: Path) -> GitRepository:
     """An empty Git repository."""
     return GitRepository(tmp_path / "repo.git").create()
+
+
+@pytest.fixture
+def lone(tmp_path: Path) -> Iterator[Bed]:
+    """A control plane and an operator of this test's own, for what would disturb its neighbours."""
+    with ControlPlane() as plane:
+        plane.start(workdir=tmp_path / "plane")
+        with a_bed(plane, tmp_path) as bed:
+            yield bed

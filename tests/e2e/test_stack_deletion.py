@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from testbed.chartserver import chart
-from testbed.controlplane import ControlPlane
 
-from .bed import STACKS, Bed, Manifest, a_bed, config_map, release, secret, settle, unique
+from .bed import STACKS, Bed, Manifest, config_map, release, secret, settle, unique
 from .objects import CRDS, claim, crd, custom, deployment, namespace
 
 pytestmark = pytest.mark.e2e
@@ -19,15 +17,6 @@ pytestmark = pytest.mark.e2e
 MERGE = "application/merge-patch+json"
 MARK = "clusterstack.dev/owner"
 PAGE = 'apiVersion: v1\nkind: ConfigMap\nmetadata: {name: "{{ .Release.Name }}"}\n'
-
-
-@pytest.fixture
-def lone(tmp_path: Path) -> Iterator[Bed]:
-    """A control plane and an operator of this test's own, for what would disturb the neighbours."""
-    with ControlPlane() as plane:
-        plane.start(workdir=tmp_path / "plane")
-        with a_bed(plane, tmp_path) as bed:
-            yield bed
 
 
 def collections(bed: Bed) -> Iterator[str]:

@@ -197,6 +197,19 @@ def test_a_new_commit_takes_over_at_once_while_a_layer_waits_for_a_secret(bed: B
     assert bed.api.get(f"/api/v1/namespaces/{place}/configmaps/app")["data"] == {"size": "2"}
 
 
+def test_a_suspended_source_stays_at_its_revision_until_it_is_resumed(bed: Bed, site: Site) -> None:
+    stay = {**site.stack.spec["sources"][0], "suspend": True}
+    site.stack.apply(sources=[stay])
+    site.stack.ready()
+    site.push("Unseen", {"apps/apps.yaml": text(config_map("apps", site.place, size="2"))})
+    site.stack.reconcile()
+    settle(1.5)
+    assert site.data("apps") == {"size": "1"}
+    site.stack.apply(sources=[{**stay, "suspend": False}])
+    site.reached()
+    assert site.data("apps") == {"size": "2"}
+
+
 def test_a_force_push_to_an_older_commit_brings_the_older_state_back(bed: Bed, site: Site) -> None:
     old = site.git.read("base/one.yaml")
     site.push("Forward", {"base/one.yaml": text(config_map("base-one", "", size="5", more="yes"))})

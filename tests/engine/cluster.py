@@ -147,10 +147,10 @@ class ScriptedCluster:
 
     # What a test does.
 
-    def serve(self, api_version: str, kind: str, *, namespaced: bool = True) -> Resource:
-        """From now on this kind is served."""
+    def serve(self, api_version: str, kind: str, *, namespaced: bool = True, status: bool = False) -> Resource:
+        """From now on this kind is served; `status`: with a status for its controller to report to."""
         group, version = group_of(api_version), api_version.rpartition("/")[2]
-        resource = Resource(group, version, kind, f"{kind.lower()}s", namespaced=namespaced)
+        resource = Resource(group, version, kind, f"{kind.lower()}s", namespaced=namespaced, status=status)
         self._served[resource.group_kind] = resource
         self._facts.publish(kind_key(resource.group_kind))
         return resource

@@ -499,3 +499,13 @@ async def test_a_job_whose_template_changed_is_replaced_once_the_old_one_is_gone
         await settle()
         assert home.cluster.objects[first.ref]["metadata"]["uid"] != before
         assert home.cluster.of("delete") == [first.ref]
+
+
+async def test_a_kind_without_a_rule_is_believed_without_a_status_only_after_a_while(home: Home) -> None:
+    home.cluster.serve("example.com/v1", "Gadget", status=True)
+    desired = home.desire(custom("Gadget", "a"))
+    async with keeping(home, desired) as bench:
+        await settle()
+        assert bench.reason(desired.ref) == "NoStatus"
+        await home.clock.advance(40)
+        assert bench.healthy

@@ -59,13 +59,17 @@ class Desired:
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """Something of a layer that cannot be built; its neighbours go on. `unit` empty: the layer's own manifests."""
+    """Something of a layer that cannot be built; its neighbours go on. `unit` empty: the layer's own manifests.
+
+    It `waits` when all that is wrong is that `ref` does not exist yet.
+    """
 
     reason: str
     message: str
     unit: str = ""
     ref: ObjectRef | None = None
     retryable: bool = False
+    waits: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -37,7 +37,7 @@ def assess(parts: Parts) -> Assessment:
     worst = parts.blockers[0] if parts.blockers else None
     if parts.suspended:
         return Assessment(Phase.SUSPENDED, "Suspended", "suspended: remove spec.suspend to go on")
-    if parts.broken is not None:
+    if parts.broken is not None and not parts.broken.waits:
         return Assessment(Phase.FAILED, parts.broken.reason, parts.broken.message, not parts.broken.retryable)
     if parts.waiting:
         return Assessment(Phase.WAITING, "DependencyNotReady", f"waiting for {parts.waiting[0]}")

@@ -16,6 +16,7 @@ from clusterstack.api.spec import LayerSpec
 from clusterstack.core.content import Claim, Desired, Mode, Problem, content_digest, merge
 from clusterstack.core.objects import GroupKind, Manifest, ObjectRef, digest, group_of
 from clusterstack.core.scope import place
+from clusterstack.core.shape import flaw
 from clusterstack.core.substitute import substitute
 from clusterstack.engine.contents import Content, ReleaseContent
 from clusterstack.engine.context import Context
@@ -30,6 +31,9 @@ from clusterstack.helm.values import data_of
 from clusterstack.render.kustomization import Built, build
 from clusterstack.render.protocol import BuildFields
 from clusterstack.sources.fetcher import Snapshot
+from clusterstack.telemetry.logs import logger
+
+LOG = logger(__name__)
 
 OWN_KINDS = frozenset({GroupKind("clusterstack.dev", "ClusterStack")})
 
@@ -70,14 +74,19 @@ class _Standing:
 
 @dataclass(slots=True)
 class Builder:
-    """Builds the layers of one stack; remembers builds by what they looked at."""
+    """Builds the layers of one stack; remembers builds by what they looked at.
+
+    `reads` are the objects of the cluster that the last build depended on: a change of one is a reason to build again.
+    """
 
     context: Context
+    reads: set[ObjectRef] = field(default_factory=set)
     _memory: dict[str, _Memory] = field(default_factory=dict)
     _standing: dict[str, _Standing] = field(default_factory=dict)
 
     async def build(self, plan: Plan) -> dict[str, Content]:
         """The content of every layer. Expected failures are in it; nothing is raised but cancellation and bugs."""
+        self.reads.clear()
         outcomes = await asyncio.gather(*(self._objects(plan, layer) for layer in plan.layers))
         objects = {
             layer.name: outcome
@@ -144,12 +153,17 @@ class Builder:
                 raise RenderError("decryption is not supported yet", reason="NotSupported", hint="remove `decryption`")
             built = await self._built(plan, layer) if layer.path is not None else ()
             variables = await self._variables(layer)
-            _require_names(layer)
             _require_expressions(self.context, layer)
             finished = [self._finish(manifest, layer, variables) for manifest in (*built, *layer.manifests)]
+            _require_shape(finished)
+        except _Missing as error:
+            return Problem(error.reason, str(error), ref=error.ref, retryable=True, waits=True)
         except ClusterStackError as error:
             hint = f" ({error.hint})" if error.hint else ""
             return Problem(error.reason, f"{error}{hint}", retryable=error.retryable)
+        except Exception as error:  # the boundary of a build: a bug here must not stop the neighbours
+            LOG.exception("build failed", extra={"stack": self.context.stack, "layer": layer.name})
+            return Problem("InternalError", f"{type(error).__name__}: {error}", retryable=True)
         return tuple(finished)
 
     async def _built(self, plan: Plan, layer: LayerSpec) -> tuple[Manifest, ...]:
@@ -180,14 +194,12 @@ class Builder:
         variables: dict[str, str] = {}
         for reference in layer.post_build.substitute_from:
             kind, namespace = str(reference.kind), reference.namespace or self.context.installation.namespace
+            ref = ObjectRef("", kind, namespace, reference.name)
+            self.reads.add(ref)
             found = await self.context.cluster.get("v1", kind, namespace, reference.name, account=self.context.account)
             if found is None and not reference.optional:
-                raise SourceError(
-                    f"{kind} {namespace}/{reference.name} of postBuild.substituteFrom does not exist",
-                    reason="SubstituteMissing",
-                    hint="create it, or mark it optional",
-                )
-            variables |= {name: value.decode() for name, value in data_of(found or {}).items()}
+                raise _Missing(ref)
+            variables |= {name: _text(ref, name, value) for name, value in data_of(found or {}).items()}
         return variables | dict(layer.post_build.substitute)
 
     def _finish(self, manifest: Manifest, layer: LayerSpec, variables: Mapping[str, str] | None) -> Manifest:
@@ -243,15 +255,30 @@ def _stand(
     return _Standing(tuple(ref for ref, _ in owned), tuple(item for item in placed if item[0] in elsewhere))
 
 
-def _require_names(layer: LayerSpec) -> None:
-    """What stands in a source is checked where it is built."""
-    for index, manifest in enumerate(layer.manifests):
-        if not (manifest.get("metadata") or {}).get("name"):
-            raise RenderError(
-                f"manifests[{index}] is a {manifest.get('kind')} without metadata.name",
-                reason="NameMissing",
-                hint="an object that is kept as it is needs a name of its own, which generateName does not give",
-            )
+class _Missing(SourceError):  # noqa: N818 - reads as what happened
+    """An object that a build reads does not exist yet."""
+
+    reason = "SubstituteMissing"
+
+    def __init__(self, ref: ObjectRef) -> None:
+        super().__init__("does not exist yet; postBuild.substituteFrom needs it unless it is marked optional")
+        self.ref = ref
+
+
+def _text(ref: ObjectRef, name: str, value: bytes) -> str:
+    try:
+        return value.decode()
+    except UnicodeDecodeError:
+        raise SourceError(f"{name} of {ref} is no text, and cannot be a variable", reason="SubstituteInvalid") from None
+
+
+def _require_shape(manifests: Sequence[Manifest]) -> None:
+    """What was built is checked after substitution, which may have turned texts into something else."""
+    for manifest in manifests:
+        if wrong := flaw(manifest):
+            metadata = manifest.get("metadata")
+            name = metadata.get("name") if isinstance(metadata, dict) else None
+            raise RenderError(f"{manifest.get('kind') or 'an object'} {name or 'without a name'}: {wrong}")
 
 
 def _require_expressions(context: Context, layer: LayerSpec) -> None:

@@ -19,11 +19,15 @@ FIRST_RETRY = 2.0
 
 
 class SourceKeeper:
-    """One source, its last good snapshot, and the error of the last look; `looked` counts the looks."""
+    """One source, its last good snapshot, and the error of the last look; `looked` counts the looks.
 
-    def __init__(self, context: Context, source: Source) -> None:
+    A suspended source stays at the snapshot that it has; without one, as after a restart, it looks once.
+    """
+
+    def __init__(self, context: Context, source: Source, *, before: SourceKeeper | None = None) -> None:
         self.context, self.source = context, source
-        self.snapshot: Snapshot | None = None
+        same = before is not None and before.source.git == source.git
+        self.snapshot: Snapshot | None = before.snapshot if before is not None and same else None
         self.error: ClusterStackError | None = None
         self.looked = 0
         self._now = asyncio.Event()
@@ -57,7 +61,8 @@ class SourceKeeper:
         while True:
             self._now.clear()
             try:
-                await self._look()
+                if not self.source.suspend or self.snapshot is None:
+                    await self._look()
                 self.error, pause = None, FIRST_RETRY
                 delay = self.source.interval.seconds
             except Exception as error:  # the boundary of a source: a bug here must not stop the stack
@@ -115,6 +120,7 @@ class SourceKeepers:
     async def keep(self, sources: Iterable[Source]) -> None:
         """Keep exactly these from now on; return when each has been looked at once."""
         wanted = {source.name: source for source in sources}
+        before = {name: keeper for name, (keeper, _) in self._kept.items()}
         for name, (keeper, task) in list(self._kept.items()):
             if wanted.get(name) != keeper.source:
                 task.cancel()
@@ -123,7 +129,7 @@ class SourceKeepers:
         for name, source in wanted.items():
             known = self._kept.get(name)
             if known is None or known[1].done():  # after `stop` a source goes on with its last good snapshot
-                keeper = known[0] if known is not None else SourceKeeper(self._context, source)
+                keeper = known[0] if known is not None else SourceKeeper(self._context, source, before=before.get(name))
                 self._kept[name] = (keeper, asyncio.create_task(keeper.run()))
         await self._looked(dict.fromkeys(self._kept, 1))
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from clusterstack.core.health import ChildQuery, Context, Policy, RuleSet, Verdict, child_query, judge, related_refs
 from clusterstack.core.objects import Manifest, ObjectRef
+from clusterstack.core.order import is_custom
 from clusterstack.engine.world import Clock, Cluster
 from clusterstack.kube.live import Live
 
@@ -29,8 +30,14 @@ class Judge:
                 related=self._related(manifest),
                 children=None if children is None else [child.manifest() for child in children],
                 applied_at=applied_at,
+                status_subresource=self._reports(live.ref),
             ),
         )
+
+    def _reports(self, ref: ObjectRef) -> bool:
+        """Whether a controller is to be expected to report a status: a custom kind that has one to report to."""
+        resource = self._cluster.preferred(ref.group_kind)
+        return is_custom(ref) and resource is not None and resource.status
 
     def related(self, live: Live) -> tuple[ObjectRef, ...]:
         """Other objects that the verdict reads, by name."""

@@ -80,7 +80,10 @@ class Layer:
     @property
     def waiting(self) -> tuple[Blocker, ...]:
         """The closed gates."""
-        return self._waiting
+        broken = self.content.broken if self.content is not None else None
+        if broken is not None and broken.waits:
+            return (Blocker(ref=broken.ref, reason=broken.reason, message=broken.message),)
+        return self._waiting if not self._open else ()
 
     @property
     def known(self) -> bool:
@@ -302,7 +305,7 @@ class Layer:
             Parts(
                 suspended=content is not None and content.spec.suspend,
                 broken=content.broken if content is not None else None,
-                waiting=self._waiting if not self._open else (),
+                waiting=self.waiting,
                 blockers=self.blockers(),
                 failed=sum(state.failed for state in states) + (self._bug is not None) + len(self._problems()),
                 settled=self._current and bool(states) and all(state.healthy for state in states) and not self._checks,

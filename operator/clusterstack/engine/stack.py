@@ -31,6 +31,7 @@ from clusterstack.engine.teardown import Teardown
 from clusterstack.engine.tree import TreeReader
 from clusterstack.engine.view import layer_view
 from clusterstack.engine.wait import changed_or_later
+from clusterstack.engine.watches import Reads
 from clusterstack.errors import ApiError, ClusterStackError, SpecError, TransportError
 from clusterstack.sources.fetcher import Snapshot
 from clusterstack.telemetry.logs import logger
@@ -64,6 +65,7 @@ class Stack:
         self._store = Store(context.cluster, namespace=context.installation.namespace, stack=context.stack)
         self._publisher = StackPublisher(context.cluster, context.clock, stack=context.stack, announce=announce)
         self._builder = Builder(context)
+        self._reads = Reads(context.cluster)
         self._tree = TreeReader(context)
         self._sources = SourceKeepers(context, self._publish)
         self._layers: dict[str, _Running] = {}
@@ -137,6 +139,7 @@ class Stack:
         await self._publisher.flush()  # before the layers go: the status is read off them
         await self._stop_layers(list(self._layers))
         await self._sources.stop()
+        self._reads.keep(())
         self._publisher.close()
 
     async def _pass(self) -> bool:
@@ -157,7 +160,7 @@ class Stack:
                     LOG.warning("the stack is looked at again", extra={"stack": stack.name, "error": str(error)})
                     delay = PASS_AGAIN
         self._publish()
-        keys = [self.key, *self._sources.keys()]
+        keys = [self.key, *self._sources.keys(), *self._reads.keys()]
         await changed_or_later(self._context.cluster.facts, keys, since, self._context.clock, delay)
         return True
 
@@ -183,6 +186,7 @@ class Stack:
             return stack.spec.defaults.retry_interval.seconds
         tree = self._tree if stack.spec.flux is not None else TreeReader(self._context)
         contents = await self._builder.build(Plan(layers, snapshots, tree.shared, tree.broken, tree.warnings))
+        self._reads.keep(self._builder.reads)
         await self._distribute(layers, contents)
         now = self._context.clock.now()
         if asked != self._handled or now - self._verified >= stack.spec.interval.seconds:

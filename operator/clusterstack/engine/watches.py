@@ -2,14 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable
+from collections.abc import Collection, Hashable
 
 from clusterstack.core.objects import GroupKind, ObjectRef
 from clusterstack.engine.world import Cluster
+from clusterstack.kube.facts import object_key
 from clusterstack.kube.observer import Watch
-from clusterstack.kube.resource import NAMESPACE, Resource
+from clusterstack.kube.resource import CONFIG_MAP, NAMESPACE, SECRET, Resource
 
 ENDPOINT_SLICE = GroupKind("discovery.k8s.io", "EndpointSlice")
+
+
+class Reads:
+    """Named objects that builds read, each watched for as long as some build does."""
+
+    def __init__(self, cluster: Cluster) -> None:
+        self._cluster = cluster
+        self._held: dict[ObjectRef, Watch] = {}
+
+    def keep(self, refs: Collection[ObjectRef]) -> None:
+        """Watch exactly these ConfigMaps and Secrets."""
+        for ref in [ref for ref in self._held if ref not in refs]:
+            self._held.pop(ref).release()
+        for ref in refs:
+            if ref not in self._held:
+                resource = SECRET if ref.kind == "Secret" else CONFIG_MAP
+                self._held[ref] = self._cluster.watch_object(resource, ref.namespace, ref.name)
+
+    def keys(self) -> list[Hashable]:
+        """The bus keys on which their changes are published."""
+        return [object_key(ref) for ref in self._held]
 
 
 class Watches:

@@ -37,11 +37,16 @@ class _ResponseKind(msgspec.Struct):
     kind: str = ""
 
 
+class _Subresource(msgspec.Struct):
+    subresource: str = ""
+
+
 class _ApiResource(msgspec.Struct, rename="camel"):
     resource: str
     response_kind: _ResponseKind | None = None
     scope: str = "Namespaced"
     verbs: list[str] | None = None
+    subresources: list[_Subresource] | None = None
 
 
 class _Version(msgspec.Struct):
@@ -258,5 +263,11 @@ def _resources(group: str, version: _Version) -> Iterable[Resource]:
         if kind and kind not in seen and entry.verbs:
             seen.add(kind)
             yield Resource(
-                group, version.version, kind, entry.resource, entry.scope == "Namespaced", frozenset(entry.verbs)
+                group,
+                version.version,
+                kind,
+                entry.resource,
+                entry.scope == "Namespaced",
+                frozenset(entry.verbs),
+                any(part.subresource == "status" for part in entry.subresources or ()),
             )

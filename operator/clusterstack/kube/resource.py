@@ -12,7 +12,8 @@ ALL_VERBS = frozenset({"create", "delete", "get", "list", "patch", "update", "wa
 
 @dataclass(frozen=True, slots=True, order=True)
 class Resource:
-    """One kind in one version, as the API server serves it; `verbs` are those of its discovery document."""
+    """One kind in one version, as the API server serves it; `verbs` are those of its discovery document, `status`
+    says whether it has `/status`."""
 
     group: str
     version: str
@@ -20,6 +21,7 @@ class Resource:
     plural: str
     namespaced: bool
     verbs: frozenset[str] = ALL_VERBS
+    status: bool = False
 
     @property
     def api_version(self) -> str:
