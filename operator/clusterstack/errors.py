@@ -32,6 +32,11 @@ class ClusterStackError(Exception):
         if retryable is not None:
             self.retryable = retryable
 
+    @property
+    def explained(self) -> str:
+        """The message with its hint, for where there is one line for both."""
+        return f"{self} ({self.hint})" if self.hint else str(self)
+
 
 class SpecError(ClusterStackError):
     """The user's input is wrong; only a change of it can help."""

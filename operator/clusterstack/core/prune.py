@@ -6,6 +6,7 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
+from clusterstack.api.common import GROUP
 from clusterstack.core.inventory import Entry, Origin
 from clusterstack.core.objects import GroupKind, Manifest, ObjectRef
 from clusterstack.core.ownership import PRUNE_ANNOTATION, Owner, owner_of
@@ -18,7 +19,7 @@ NEVER = frozenset(
         GroupKind("apiextensions.k8s.io", "CustomResourceDefinition"),
     }
 )
-OWN = frozenset({GroupKind("clusterstack.dev", "ClusterStack")})
+OWN = frozenset({GroupKind(GROUP, "ClusterStack")})
 SYSTEM_NAMESPACES = frozenset({"kube-system", "kube-public", "kube-node-lease", "default"})
 _FLUX_PRUNE = "kustomize.toolkit.fluxcd.io/prune"
 _KEEP = "helm.sh/resource-policy"

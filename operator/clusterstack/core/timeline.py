@@ -16,6 +16,11 @@ def rfc3339(unix: float) -> str:
     return datetime.fromtimestamp(int(unix), UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
+def micro_time(moment: datetime) -> str:
+    """A time in UTC as Kubernetes' MicroTime and Helm's records have it: with microseconds."""
+    return moment.strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+
+
 def seconds_of(text: str) -> float:
     """Unix seconds of a time as Kubernetes writes it, with or without fractions; 0.0 for an empty text."""
     return datetime.fromisoformat(text).timestamp() if text else 0.0

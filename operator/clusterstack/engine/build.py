@@ -15,6 +15,7 @@ import msgspec
 from clusterstack.api.spec import LayerSpec
 from clusterstack.core.content import Claim, Desired, Mode, Problem, content_digest, merge
 from clusterstack.core.objects import GroupKind, Manifest, ObjectRef, digest, group_of
+from clusterstack.core.prune import OWN
 from clusterstack.core.scope import place
 from clusterstack.core.shape import flaw
 from clusterstack.core.substitute import substitute
@@ -26,7 +27,6 @@ from clusterstack.flux.annotations import reconcile_disabled, ssa_mode, substitu
 from clusterstack.flux.kinds import split
 from clusterstack.flux.releases import Releases, releases
 from clusterstack.helm.ownership import with_common
-from clusterstack.helm.spec import ReleaseSpec
 from clusterstack.helm.values import data_of
 from clusterstack.render.kustomization import Built, build
 from clusterstack.render.protocol import BuildFields
@@ -34,8 +34,6 @@ from clusterstack.sources.fetcher import Snapshot
 from clusterstack.telemetry.logs import logger
 
 LOG = logger(__name__)
-
-OWN_KINDS = frozenset({GroupKind("clusterstack.dev", "ClusterStack")})
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,7 +140,7 @@ class Builder:
             mode = Mode.IF_NOT_PRESENT
         elif ssa_mode(manifest) == "Ignore" or reconcile_disabled(manifest):
             mode = Mode.IGNORE
-        return Desired.of(ref, stamped, want, mode=mode, awaited=ref.group_kind not in OWN_KINDS)
+        return Desired.of(ref, stamped, want, mode=mode, awaited=ref.group_kind not in OWN)
 
     async def _objects(self, plan: Plan, layer: LayerSpec) -> tuple[Manifest, ...] | Problem:
         """A layer's objects, substituted and labelled; Flux's own kinds are still among them."""
@@ -159,8 +157,7 @@ class Builder:
         except _Missing as error:
             return Problem(error.reason, str(error), ref=error.ref, retryable=True, waits=True)
         except ClusterStackError as error:
-            hint = f" ({error.hint})" if error.hint else ""
-            return Problem(error.reason, f"{error}{hint}", retryable=error.retryable)
+            return Problem(error.reason, error.explained, retryable=error.retryable)
         except Exception as error:  # the boundary of a build: a bug here must not stop the neighbours
             LOG.exception("build failed", extra={"stack": self.context.stack, "layer": layer.name})
             return Problem("InternalError", f"{type(error).__name__}: {error}", retryable=True)
@@ -286,11 +283,6 @@ def _require_expressions(context: Context, layer: LayerSpec) -> None:
     expressions = [expression.as_input() for expression in layer.health.expressions]
     if expressions:
         context.rules.with_expressions(expressions, source="health.expressions")
-
-
-def release_specs(contents: Mapping[str, Content]) -> dict[str, ReleaseSpec]:
-    """Every release of a stack, by its id."""
-    return {release.spec.id: release.spec for content in contents.values() for release in content.releases}
 
 
 def _hashes(snapshot: Snapshot, inputs: Mapping[str, str] | Sequence[str]) -> dict[str, str]:

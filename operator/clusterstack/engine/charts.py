@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from clusterstack.core.objects import Manifest
+from clusterstack.core.timeline import micro_time
 from clusterstack.engine.context import Context
 from clusterstack.engine.records import RELEASE_LAYER, RELEASE_OF
 from clusterstack.errors import ApiError, TransportError
@@ -64,7 +65,7 @@ async def render(context: Context, blueprint: Blueprint, *, account: str) -> Ren
 
 def reissue(context: Context, release: Release, revision: int) -> Release:
     """A revision's content once more, as a later revision: nothing is rendered, so random values stay."""
-    now = context.clock.wall().strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+    now = micro_time(context.clock.wall())
     return replace(
         release,
         revision=revision,
@@ -77,7 +78,7 @@ def reissue(context: Context, release: Release, revision: int) -> Release:
 
 
 def _record(context: Context, blueprint: Blueprint, rendered: HelmRendered) -> Release:
-    now = context.clock.wall().strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+    now = micro_time(context.clock.wall())
     return Release(
         name=blueprint.spec.release_name,
         namespace=blueprint.spec.namespace,

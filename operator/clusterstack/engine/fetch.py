@@ -42,13 +42,12 @@ class SourceKeeper:
         ready = None if not self.looked else self.error is None
         revision = self.snapshot.revision if self.snapshot is not None else ""
         error = self.error
-        hint = f" ({error.hint})" if error is not None and error.hint else ""
         return SourceView(
             name=self.source.name,
             revision=revision,
             ready=ready,
             reason=error.reason if error is not None else "",
-            message=f"{error}{hint}" if error is not None else "",
+            message=error.explained if error is not None else "",
         )
 
     def look(self) -> None:

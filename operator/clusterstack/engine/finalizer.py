@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+from clusterstack.api.common import API_VERSION
 from clusterstack.core.objects import Manifest
 from clusterstack.core.ownership import FINALIZER, MANAGER
 from clusterstack.engine.world import Cluster
 from clusterstack.errors import ApiError
 
-API_VERSION = "clusterstack.dev/v1alpha1"
 OWN_CRD = "clusterstacks.clusterstack.dev"
 
 

@@ -10,6 +10,7 @@ from clusterstack.core.objects import GroupKind, Manifest, ObjectRef, group_of
 from clusterstack.core.outcome import Park, classify
 from clusterstack.core.ownership import HELM_MANAGER
 from clusterstack.core.scope import place
+from clusterstack.core.timeline import micro_time
 from clusterstack.core.yaml import load_all
 from clusterstack.engine.context import Context
 from clusterstack.engine.judge import Judge
@@ -183,7 +184,7 @@ class HookRunner:
         return place(found[0], namespaced=self._context.namespaced(kind), default=self._namespace)
 
     def _now(self) -> str:
-        return self._context.clock.wall().strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+        return micro_time(self._context.clock.wall())
 
 
 def _phase(manifest: Manifest) -> str:

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from clusterstack.core.board import SYNCING, Board, ObjectState, Present, Refused, Waiting
 from clusterstack.core.content import Desired, Mode
 from clusterstack.core.health import State, Verdict
-from clusterstack.core.objects import ObjectRef
+from clusterstack.core.objects import Manifest, ObjectRef
 from clusterstack.core.order import apply_rank, stage
 from clusterstack.core.outcome import Park, Reject, classify, kind_not_served
 from clusterstack.core.ownership import DIGEST_ANNOTATION
@@ -227,22 +227,22 @@ class Keeper:
         park = Park("Recreating", "is replaced: a field of it is immutable", (object_key(ref),))
         try:
             account = self._terms.account
-            await self._cluster.delete(desired.manifest["apiVersion"], ref, uid=entry.uid, account=account)
+            await self._cluster.delete(desired.api_version, ref, uid=entry.uid, account=account)
         except (ApiError, TransportError) as error:
             park = Park("Recreating", f"cannot be replaced: {error}", (object_key(ref),))
         self._park(ref, effort, park, since)
 
+    async def _read(self, ref: ObjectRef, desired: Desired) -> Manifest | None:
+        account = self._terms.account
+        return await self._cluster.get(desired.api_version, ref.kind, ref.namespace, ref.name, account=account)
+
     async def _made_before(self, ref: ObjectRef, desired: Desired) -> bool:
-        found = await self._cluster.get(
-            desired.api_version, ref.kind, ref.namespace, ref.name, account=self._terms.account
-        )
+        found = await self._read(ref, desired)
         return found is not None and bears_mark(desired, found["metadata"].get("annotations") or {})
 
     async def _left_alone(self, ref: ObjectRef, desired: Desired, resource: Resource, since: int) -> bool:
         """IfNotPresent and Ignore: an object that is there without our mark stays as it is, and is judged."""
-        found = await self._cluster.get(
-            desired.api_version, ref.kind, ref.namespace, ref.name, account=self._terms.account
-        )
+        found = await self._read(ref, desired)
         if self._desired.get(ref) is not desired:
             self.mark(ref)
             return True

@@ -13,6 +13,7 @@ from clusterstack.core.content import Desired
 from clusterstack.core.inventory import Entry, Inventory, Origin, decode, encode, settle_origin
 from clusterstack.core.objects import Manifest, ObjectRef
 from clusterstack.core.ownership import MANAGER
+from clusterstack.core.timeline import rfc3339
 from clusterstack.engine.marks import bears_mark
 from clusterstack.engine.world import Clock, Cluster
 from clusterstack.errors import ClusterStackError
@@ -140,7 +141,7 @@ class Ledger:
 
     async def announce(self, unit: str, desired: Iterable[Desired]) -> None:
         """Write-ahead: what is about to be applied joins what is there."""
-        now = self._clock.wall().strftime("%Y-%m-%dT%H:%M:%SZ")
+        now = rfc3339(self._clock.wall().timestamp())
         fresh = [self._fresh(item, unit, now) for item in desired]
         self._entries = dict(replace(self.inventory, entries=self._entries).announced(fresh).entries)
         await self.flush()

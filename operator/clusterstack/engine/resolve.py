@@ -37,8 +37,7 @@ async def _content(context: Context, spec: ReleaseSpec) -> ReleaseContent:
             context.rules.with_expressions(spec.health_expressions, source="healthCheckExprs")
         chart = await _chart(context, spec)
     except ClusterStackError as error:
-        hint = f" ({error.hint})" if error.hint else ""
-        problem = Problem(error.reason, f"release {spec.id}: {error}{hint}", unit=spec.id, retryable=True)
+        problem = Problem(error.reason, f"release {spec.id}: {error.explained}", unit=spec.id, retryable=True)
         return ReleaseContent(spec, None, problem, digest([wanted, problem.reason]))
     return ReleaseContent(spec, chart, None, digest([wanted, chart.digest]))
 

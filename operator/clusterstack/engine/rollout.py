@@ -11,7 +11,7 @@ from clusterstack.core.gates import Blocker
 from clusterstack.core.objects import GroupKind, Manifest, ObjectRef, group_of
 from clusterstack.core.ownership import HELM_MANAGER, MANAGER
 from clusterstack.core.scope import place
-from clusterstack.core.timeline import elapsed
+from clusterstack.core.timeline import elapsed, micro_time
 from clusterstack.core.yaml import load_all
 from clusterstack.engine.claims import Holder
 from clusterstack.engine.context import Context
@@ -244,7 +244,7 @@ class Rollout:
         return free
 
     def _now(self) -> str:
-        return self._context.clock.wall().strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+        return micro_time(self._context.clock.wall())
 
 
 class Conflict(ClusterStackError):  # noqa: N818 - reads as what happened

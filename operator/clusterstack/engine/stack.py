@@ -9,6 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from clusterstack.api.common import API_VERSION, GROUP
 from clusterstack.api.spec import ClusterStack, DeletionPolicy, LayerSpec, effective_layer
 from clusterstack.api.status import Phase
 from clusterstack.core.gates import LayerFacts
@@ -284,8 +285,8 @@ class Stack:
             await self._layers.pop(name).stop()
             self._facts.pop(name, None)
             if name not in self._contents:
-                ref = ObjectRef("clusterstack.dev", "StackLayer", "", f"{self._context.stack}.{name}")
-                await self._context.cluster.delete("clusterstack.dev/v1alpha1", ref)
+                ref = ObjectRef(GROUP, "StackLayer", "", f"{self._context.stack}.{name}")
+                await self._context.cluster.delete(API_VERSION, ref)
 
     def _heard(self, name: str) -> None:
         """A layer has something to say: its neighbours' facts follow at once, the stack's status and metrics soon."""

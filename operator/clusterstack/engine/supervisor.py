@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from clusterstack.api.common import API_VERSION
 from clusterstack.api.spec import ClusterStack, parse_stack
 from clusterstack.core.objects import Manifest
 from clusterstack.core.views import StackView
@@ -21,7 +22,7 @@ from clusterstack.telemetry.logs import logger
 LOG = logger(__name__)
 FIRST_PAUSE, LAST_PAUSE = 1.0, 60.0
 FULL_LIST = 300.0
-API_VERSION, KIND = "clusterstack.dev/v1alpha1", "ClusterStack"
+KIND = "ClusterStack"
 
 MakeContext = Callable[[str, ClusterStack | None], Context]
 """A stack's surroundings, by its name and what its spec says of accounts and mirrors."""

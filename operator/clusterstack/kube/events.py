@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 from typing import Literal, NoReturn, Protocol
 
 from clusterstack.core.objects import Manifest, ObjectRef, group_of
+from clusterstack.core.timeline import micro_time
 from clusterstack.errors import ApiError, ClusterStackError
 from clusterstack.kube.live import Live
 from clusterstack.kube.resource import EVENT, Resource
@@ -198,4 +199,4 @@ def _shortened(message: str) -> str:
 
 
 def _now() -> str:
-    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+    return micro_time(datetime.now(UTC))

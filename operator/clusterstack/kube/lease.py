@@ -17,6 +17,7 @@ from types import TracebackType
 from typing import Any, NoReturn, Protocol, Self
 
 from clusterstack.core.objects import Manifest
+from clusterstack.core.timeline import micro_time
 from clusterstack.errors import ApiError, ClusterStackError
 from clusterstack.kube.resource import LEASE, Resource
 
@@ -219,4 +220,4 @@ def _holder(lease: Manifest) -> str:
 
 def _now() -> str:
     """The time as a MicroTime, for people: nothing here reads it back."""
-    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+    return micro_time(datetime.now(UTC))
