@@ -108,7 +108,7 @@ homelab: setup ## the homelab from empty (needs HOMELAB=, default ../shared/home
 test: setup ## everything: checks, unit, cluster, e2e, homelab
 	@$(MAKE) -j $(JOBS) --output-sync=target lint type layers crds-check
 	@echo "== unit, engine and cluster tests"
-	$(PYTEST) -n $(JOBS) -q tests/unit tests/engine tests/cluster
+	$(PYTEST) -n $(JOBS) -q -m "not homelab" tests/unit tests/engine tests/cluster
 	@echo "== end to end"
 	$(PYTEST) -n $(JOBS) --dist loadfile -q -m "not homelab" tests/e2e
 	@if [ -d "$(HOMELAB)" ]; then \

@@ -1,6 +1,7 @@
 """The homelab from empty to all layers Ready, unattended, on a real API server: how long, how true, how quiet after.
 
-Prints one JSON line per seed. `seconds` run from the apply of examples/homelab to 13 of 13 layers Ready.
+Prints one JSON line per seed, and for several seeds one more that sums them up. `seconds` run from the apply of
+examples/homelab to 13 of 13 layers Ready.
 `critical_path_seconds` is what the simulated controllers and pods alone need, from the simulator's journal;
 `raw_apply_seconds` is a plain server-side apply of the same objects to an empty control plane, 32 requests at a time;
 `render_seconds` is the processor time of the operator's renderers and git. `false_ready`: see testbed/falseready.py.
@@ -13,6 +14,7 @@ import argparse
 import json
 import os
 import shutil
+import statistics
 import sys
 import tempfile
 import time
@@ -28,6 +30,7 @@ from testbed.homelab import Homelab, NotReadyError, location
 from testbed.operator_process import OperatorError
 from testbed.processes import ProcessError
 from testbed.releases import release_groups
+from testbed.simulator import SimulatorError
 from testbed.simulator.critical import Item, critical_path
 
 _SETTLE_SECONDS = 10.0
@@ -40,20 +43,35 @@ def main(argv: Sequence[str] | None = None) -> int:
     if location() is None:
         print("no homelab data set: name its folder with HOMELAB=", file=sys.stderr)
         return 2
-    good = True
-    for seed in args.seed or [0]:
+    results = []
+    for seed in [*(args.seed or []), *range(args.seeds)] or [0]:
         with tempfile.TemporaryDirectory(prefix="clusterstack-homelab-") as scratch:
             workdir = Path(args.keep) / f"seed-{seed}" if args.keep else Path(scratch)
             try:
                 result = run(workdir, seed=seed, args=args)
-            except (NotReadyError, OperatorError, ProcessError, TimeoutError) as error:
+            except (NotReadyError, OperatorError, ProcessError, SimulatorError, TimeoutError) as error:
                 print(f"seed {seed}: {error}", file=sys.stderr)
-                print(json.dumps({"seed": seed, "layers": 13, "error": str(error).splitlines()[0]}), flush=True)
-                good = False
-                continue
+                result = {"seed": seed, "layers": 13, "error": str(error).splitlines()[0]}
         print(json.dumps(result), flush=True)
-        good = good and _is_good(result)
-    return 0 if good else 1
+        results.append(result)
+    if len(results) > 1:
+        print(json.dumps(sum_up(results)), flush=True)
+    return 0 if all(_is_good(result) for result in results) else 1
+
+
+def sum_up(results: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """All seeds in one line: how many came up, what was false and what was written in vain in all, the times."""
+    done = [result for result in results if "error" not in result]
+    counts = sorted({name for result in done for name in result if name.startswith("writes_")})
+    seconds = [result["seconds"] for result in done]
+    return {
+        "seeds": len(results),
+        "all_ready": sum(result["ready"] == result["layers"] for result in done),
+        "false_ready": sum(result["false_ready"] for result in done),
+        "seconds_median": round(statistics.median(seconds), 1) if seconds else None,
+        "seconds_max": max(seconds, default=None),
+        **{name: sum(result.get(name, 0) for result in done) for name in counts},
+    }
 
 
 def run(workdir: Path, *, seed: int, args: argparse.Namespace) -> dict[str, Any]:
@@ -201,6 +219,8 @@ def _stat(pid: int) -> list[str]:
 
 
 def _is_good(result: Mapping[str, Any]) -> bool:
+    if "error" in result:
+        return False
     quiet = all(not value for name, value in result.items() if name.startswith("writes_"))
     in_time = "target_seconds" not in result or result["seconds"] <= result["target_seconds"]
     return result["ready"] == result["layers"] and not result["false_ready"] and quiet and in_time
@@ -215,6 +235,7 @@ def _parser() -> argparse.ArgumentParser:
         prog="make bench-homelab ARGS=…", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--seed", type=int, action="append", metavar="N", help="of the delays; repeatable (default: 0)")
+    parser.add_argument("--seeds", type=int, default=0, metavar="N", help="the seeds from 0 to N - 1")
     parser.add_argument("--scale", type=float, default=1.0, help="factor on the delays of 1-20 s (default: 1)")
     parser.add_argument("--timeout", type=float, default=900.0, metavar="S", help="give up after this (default: 900)")
     parser.add_argument("--no-raw", dest="raw", action="store_false", help="do not measure the plain apply")

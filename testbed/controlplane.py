@@ -196,10 +196,9 @@ class ControlPlane(Cluster):
 
     def run_simulator(self, *, seed: int = 0, arguments: Sequence[str] = ()) -> Path:
         """Starts testbed.simulator as a user of its own and returns the path of its journal."""
-        assert self._settings is not None
         journal = self.workdir / "journal.jsonl"
         options: dict[str, str | Path] = {
-            "--kubeconfig": self._settings.kubeconfig("simulator"),
+            "--kubeconfig": self.kubeconfig_of("simulator"),
             "--service-range": self.service_range,
             "--seed": str(seed),
             "--journal": journal,
@@ -210,6 +209,11 @@ class ControlPlane(Cluster):
         command += [*arguments, *(() if self.access.webhooks else ("--no-webhooks",))]
         self.run("simulator", command, env={"PYTHONPATH": str(_ROOT), "PYTHONUNBUFFERED": "1"})
         return journal
+
+    def kubeconfig_of(self, user: str) -> Path:
+        """How one of the programs beside the API server reaches it, such as `simulator`: each is a user of its own."""
+        assert self._settings is not None
+        return self._settings.kubeconfig(user)
 
     def end(self, name: str) -> None:
         """Ends a program started with `run`, or one of the control plane's own to see what happens without it."""

@@ -6,7 +6,6 @@ The data set is no part of this project: `HOMELAB` says where it is, by default 
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import shutil
 import subprocess
@@ -14,6 +13,7 @@ import sys
 import time
 import urllib.request
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any, Self
 
@@ -25,6 +25,7 @@ from testbed.controlplane import ControlPlane
 from testbed.operator_process import Operator, free_port
 from testbed.outside import LAYERS, RECONCILE, STACKS, own_writes
 from testbed.processes import wait_for
+from testbed.simulator import Simulator
 
 _ROOT = Path(__file__).resolve().parent.parent
 EXAMPLE = _ROOT / "examples" / "homelab" / "clusterstack.yaml"
@@ -44,21 +45,30 @@ class NotReadyError(AssertionError):
 
 
 class Homelab:
-    """Everything for one run. As a context manager it starts all but the stack, and ends all of it."""
+    """Everything for one run. As a context manager it starts all but the stack, and ends all of it.
 
-    def __init__(self, *, workdir: Path, seed: int = 0, scale: float = 1.0, simulator: tuple[str, ...] = ()) -> None:
+    `seed`, `scale` and `broken` (see testbed.simulator.broken) are the simulator's.
+    """
+
+    def __init__(self, *, workdir: Path, seed: int = 0, scale: float = 1.0, broken: str = "") -> None:
         found = location()
         if found is None:
             raise FileNotFoundError("there is no homelab data set; name its folder with HOMELAB=")
         self.data, self.workdir = found, workdir
         self.plane = ControlPlane()
         self.git = workdir / "infra.git"
-        self.journal = Path()
-        self._simulator = (("--scale", str(scale), "--olm-crds", str(found / "olm-crds"), *simulator), seed)
+        self._cast = partial(Simulator, seed=seed, scale=scale, broken=broken, olm_crds=found / "olm-crds")
         self._port = free_port()
         self._mirror: subprocess.Popen[bytes] | None = None
         self.stack: dict[str, Any] = yaml.safe_load(EXAMPLE.read_text())
         self.operator: Operator | None = None
+        self._simulator: Simulator | None = None
+
+    @property
+    def simulator(self) -> Simulator:
+        """The controllers; `break_` changes what is played broken."""
+        assert self._simulator is not None
+        return self._simulator
 
     @property
     def name(self) -> str:
@@ -72,8 +82,7 @@ class Homelab:
         try:
             self._serve()
             self.plane.start(workdir=self.workdir / "plane")
-            arguments, seed = self._simulator
-            self.journal = self.plane.run_simulator(seed=seed, arguments=arguments)
+            self._simulator = self._controllers().start()
             self._prepare()
             self.operator = self._operator().start()
         except BaseException:
@@ -89,6 +98,8 @@ class Homelab:
         if self.operator is not None:
             with contextlib.suppress(Exception):
                 self.operator.stop()
+        if self._simulator is not None:
+            self._simulator.stop()
         self.plane.stop()
         if self._mirror is not None:
             self._mirror.terminate()
@@ -139,7 +150,7 @@ class Homelab:
 
     def entries(self) -> list[dict[str, Any]]:
         """The simulator's journal."""
-        return [json.loads(line) for line in self.journal.read_bytes().split(b"\n")[:-1] if line]
+        return self.simulator.entries()
 
     def writes(self, since: int) -> list[dict[str, Any]]:
         """What the operator wrote after that byte of the log, but for its Lease and one answer per reconcileAt."""
@@ -163,9 +174,17 @@ class Homelab:
                     return found
             self.operator.check()
             self.plane.check()
+            self.simulator.check()
             if time.monotonic() > deadline:
                 raise NotReadyError(f"{what} within {timeout:.0f} s\n{self.explain()}")
             time.sleep(0.1)
+
+    def _controllers(self) -> Simulator:
+        return self._cast(
+            kubeconfig=self.plane.kubeconfig_of("simulator"),
+            journal=self.plane.workdir / "journal.jsonl",
+            webhooks=self.plane.access.webhooks,
+        )
 
     def _operator(self) -> Operator:
         mirrors = {

@@ -22,7 +22,9 @@ from clusterstack.engine.clock import LoopClock
 from clusterstack.engine.context import Context
 from clusterstack.engine.herald import Herald
 from clusterstack.engine.installation import installation
+from clusterstack.engine.rules import RuleBook, StackRules
 from clusterstack.engine.supervisor import MakeContext, Supervisor
+from clusterstack.engine.webhooks import Webhooks
 from clusterstack.errors import TransportError
 from clusterstack.kube.auth import Connection, connect
 from clusterstack.kube.client import KubeClient
@@ -116,22 +118,30 @@ async def _serve(settings: Settings, client: KubeClient, lease: Lease | None, me
         cluster = KubeCluster(client, discovery, observer, bus)
         recorder = EventRecorder(client, instance=settings.identity)
         herald = Herald(recorder, metrics)
+        book = RuleBook(cluster, LoopClock(), RuleSet.bundled(), namespace=settings.namespace, told=herald.rules)
         fetcher = Fetcher(settings.cache, Mirrors(settings.mirrors), allow_file=settings.allow_file)
         renderers = RendererPool(settings.renderer, size=settings.renderers)
         try:
             supervisor = Supervisor(
                 cluster,
                 LoopClock(),
-                make=await _contexts(settings, cluster, fetcher, renderers, herald=herald, metrics=metrics),
+                make=await _contexts(settings, cluster, fetcher, renderers, book=book, herald=herald, metrics=metrics),
                 announce=herald.announce,
                 observe=herald.observe,
                 forget=metrics.forget_stack,
                 selector=settings.selector,
             )
+            await book.start()
             housekeeping = asyncio.create_task(_clean_cache(fetcher, supervisor))
             try:
                 await _run(
-                    settings, supervisor=supervisor, recorder=recorder, lease=lease, metrics=metrics, health=health
+                    settings,
+                    supervisor=supervisor,
+                    book=book,
+                    recorder=recorder,
+                    lease=lease,
+                    metrics=metrics,
+                    health=health,
                 )
             finally:
                 housekeeping.cancel()
@@ -157,11 +167,13 @@ async def _contexts(
     fetcher: Fetcher,
     renderers: RendererPool,
     *,
+    book: RuleBook,
     herald: Herald,
     metrics: Metrics,
 ) -> MakeContext:
     identity = await installation(cluster, settings.namespace)
-    rules, clock = RuleSet.bundled(), LoopClock()
+    clock = LoopClock()
+    webhooks = Webhooks(cluster, clock)
     gc.freeze()
 
     def make(name: str, stack: ClusterStack | None) -> Context:
@@ -177,7 +189,8 @@ async def _contexts(
             clock=clock,
             renderers=renderers,
             fetcher=fetcher.with_mirrors(mirrors),
-            rules=rules,
+            rules=StackRules(book, cluster.facts, name),
+            webhooks=webhooks,
             account=account,
             tell=partial(herald.tell, name),
             tally=metrics,
@@ -190,6 +203,7 @@ async def _run(
     settings: Settings,
     *,
     supervisor: Supervisor,
+    book: RuleBook,
     recorder: EventRecorder,
     lease: Lease | None,
     metrics: Metrics,
@@ -212,6 +226,7 @@ async def _run(
             tasks.create_task(recorder.run())
             tasks.create_task(metrics.watch_loop())
             tasks.create_task(trim_for_ever())
+            tasks.create_task(book.run())
             tasks.create_task(supervisor.run())
     finally:
         await asyncio.shield(watcher.stop())

@@ -134,11 +134,15 @@ class Simulator:
             found = next((entry for entry in self.entries(since) if matches(entry)), None)
             if found is not None:
                 return found
-            if self._running.poll() is not None:
-                raise SimulatorError(f"the simulator ended: {self._log.read_text()[-2000:]}")
+            self.check()
             if time.monotonic() > deadline:
                 raise SimulatorError(f"not in the journal after {timeout:.0f} s: {what}")
             time.sleep(0.05)
+
+    def check(self) -> None:
+        """Raises SimulatorError, with the end of its log, if it has ended by itself."""
+        if self._running.poll() is not None:
+            raise SimulatorError(f"the simulator ended: {self._log.read_text()[-2000:]}")
 
     @property
     def _running(self) -> subprocess.Popen[bytes]:

@@ -112,15 +112,18 @@ class Scene:
         if not self.was_healthy:
             await self._write(status, "progressing")
 
-    async def healthy(self, status: Status) -> None:
-        """Writes the final status, unless the object is to be played broken."""
+    async def healthy(self, status: Status, *, proof: Obj | None = None) -> None:
+        """Writes the final status, unless the object is to be played broken.
+
+        `proof`: another object, without whose present state this status would not mean that the object is healthy.
+        """
         if self.mode == "stuck":
             await asyncio.Event().wait()
         if self.mode == "failed":
             await self._write(self._failure, "unhealthy")
             await asyncio.Event().wait()
         good = "noted" if self.informational else "healthy"
-        await self._write(status, good)
+        await self._write(status, good, proof)
         if self.mode == "flap":
             await self.wait()
             await self._write(self._failure, "unhealthy")
@@ -160,7 +163,7 @@ class Scene:
         more = {"begun": True} if begun else {}
         self.stage.journal.write("unblocked", self.obj, waitedFor=needed, waited=self.waited, **more)
 
-    async def _write(self, status: Status, state: str) -> None:
+    async def _write(self, status: Status, state: str, proof: Obj | None = None) -> None:
         current = self.obj.get("status") or {}
         wanted = dict(status)
         if isinstance(status.get("conditions"), list) and all("type" in entry for entry in status["conditions"]):
@@ -169,7 +172,10 @@ class Scene:
         if any(current.get(field) != value for field, value in wanted.items()):
             patch = {"metadata": {"uid": self.obj["metadata"]["uid"]}, "status": wanted}
             self.obj = await self._patch(patch)
-        self.stage.journal.write(state, self.obj, sent=sent, waited=self.waited)
+        newest = max(self.obj, proof or self.obj, key=lambda obj: int(obj["metadata"]["resourceVersion"]))
+        since = {"resourceVersion": newest["metadata"]["resourceVersion"]}
+        shown = {**self.obj, "metadata": {**self.obj["metadata"], **since}}
+        self.stage.journal.write(state, shown, sent=sent, waited=self.waited)
 
     async def _patch(self, patch: Obj) -> Obj:
         client = self.stage.client

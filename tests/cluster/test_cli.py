@@ -19,6 +19,7 @@ from clusterstack.cli import status as status_verb
 from clusterstack.cli.main import main, parser
 from clusterstack.core.gates import Blocker
 from clusterstack.core.objects import ObjectRef
+from clusterstack.core.ownership import Owner
 from clusterstack.core.status import layer_status, stack_status
 from clusterstack.core.views import Counts, LayerView, StackView
 from testbed.api import Api, ApiError
@@ -238,6 +239,39 @@ def test_why_judges_an_object_that_holds_nobody_up(plane: ControlPlane, run: Run
     assert "no ClusterStack has applied it" in out
     assert run("why", "configmap/default/absent")[0] == 4
     assert run("why", "gizmo/default/absent")[0] == 4
+
+
+def test_why_judges_by_the_users_own_rules(plane: ControlPlane, run: Run, stack: str) -> None:
+    def rule(word: str) -> dict[str, Any]:
+        return {"apiVersion": "v1", "kind": "Secret", "current": "false", "message": f"'{word}'"}
+
+    def why() -> str:
+        return run("why", "secret/default/judged")[1]
+
+    ref = ObjectRef("", "Secret", "default", "judged")
+    marks = {"clusterstack.dev/owner": Owner("i", stack, "operators").mark(ref)}
+    manifest = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "judged", "annotations": marks}}
+    plane.api.apply("/api/v1/namespaces/default/secrets/judged", manifest)
+    assert "Current" in why()
+    book = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "clusterstack-health"}}
+    path = "/api/v1/namespaces/default/configmaps/clusterstack-health"
+    plane.api.apply(path, {**book, "data": {"rules": json.dumps([rule("of the cluster")])}})
+    assert "InProgress: of the cluster" in why()
+    spec: dict[str, Any] = {"defaults": {"health": {"expressions": [rule("of the stack")]}}}
+    change(plane.api, stack, spec)
+    assert "InProgress: of the stack" in why()
+    spec["layers"] = plane.api.get(f"{BASE}/clusterstacks/{stack}")["spec"]["layers"]
+    for layer in spec["layers"]:
+        layer["health"] = {"expressions": [rule(f"of {layer['name']}")]}
+    change(plane.api, stack, spec)
+    assert "InProgress: of operators" in why()
+    plane.api.delete(path)
+
+
+def change(api: Api, stack: str, spec: dict[str, Any]) -> None:
+    """Somebody edits the stack."""
+    path = f"{BASE}/clusterstacks/{stack}"
+    api.request("PATCH", path, {"spec": spec}, content_type="application/merge-patch+json")
 
 
 def test_reconcile_waits_until_ready(plane: ControlPlane, run: Run, stack: str) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import pytest
 
-from clusterstack.core.objects import GroupKind, ObjectRef
+from clusterstack.core.objects import GroupKind, Manifest, ObjectRef
 from clusterstack.kube.facts import kind_key, object_key
 from clusterstack.kube.resource import CONFIG_MAP, CUSTOM_RESOURCE_DEFINITION, NAMESPACE, SECRET, Resource
 from clusterstack.kube.stream import StreamState
@@ -258,3 +258,33 @@ async def test_nothing_is_missed_when_the_api_server_goes_and_comes_back(
             await here.seen(ref_of_config_map("default", "b"), lambda live: live is not None)
             await here.seen(ref_of_config_map("default", "a"), lambda live: live is None)
             await here.synced(handle)
+
+
+async def test_events_are_watched_of_one_object_alone(control_plane: Cluster, unique: Callable[[str], str]) -> None:
+    events = Resource("", "v1", "Event", "events", namespaced=True)
+
+    def event(namespace: str, name: str, uid: str, message: str) -> Manifest:
+        about = {"kind": "Pod", "namespace": namespace, "name": "p", "uid": uid}
+        return {
+            "apiVersion": "v1",
+            "kind": "Event",
+            "metadata": {"name": name, "namespace": namespace},
+            "involvedObject": about,
+            "message": message,
+        }
+
+    async with world(control_plane.kubeconfig) as here:
+        namespace = await here.namespace(unique("kube"))
+        await here.client.create(events, event(namespace, "before", "u1", "old"), manager="m")
+        handle = here.observer.watch_fields(events, namespace, "involvedObject.uid=u1")
+        await here.synced(handle)
+        await here.client.create(events, event(namespace, "other", "u2", "not mine"), manager="m")
+        await here.client.create(events, event(namespace, "after", "u1", "new"), manager="m")
+        async with asyncio.timeout(10):
+            while True:
+                seen = here.bus.now
+                if len(here.observer.members(handle)) > 1:
+                    break
+                await here.bus.wait((handle.key,), seen)
+        told = {live.manifest()["message"] for live in here.observer.members(handle)}
+        assert told == {"old", "new"}

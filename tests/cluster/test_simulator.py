@@ -179,10 +179,11 @@ def test_a_subscription_brings_crds_and_then_a_csv(bed: Bed) -> None:
     operator = bed.simulator.wait_for("Deployment", "widget-operator", namespace)
 
     assert crd["n"] < operator["n"] < csv["n"]
-    subscription = bed.api.wait(
-        f"{root}/subscriptions/widgets", lambda found: "installedCSV" in found.get("status", {})
-    )
-    assert subscription["status"]["state"] == "AtLatestKnown"
+    subscription = bed.simulator.wait_for("Subscription", "widgets", namespace)
+    assert subscription["n"] > csv["n"]
+    assert subscription["resourceVersion"] == csv["resourceVersion"]
+    status = bed.api.get(f"{root}/subscriptions/widgets")["status"]
+    assert (status["state"], status["installedCSV"]) == ("AtLatestKnown", "widget-operator.v1.0.0")
 
 
 def test_a_webhook_answers_only_while_its_deployment_is_ready(bed: Bed) -> None:

@@ -158,7 +158,8 @@ class Bed:
         for collection in (STACKS, LAYERS):
             for item in self.api.get(collection)["items"]:
                 status = item.get("status") or {}
-                lines.append(f"{item['metadata']['name']}: {status.get('phase')} {status.get('message', '')}")
+                said = status.get("message") or (status.get("summary") or {}).get("message", "")
+                lines.append(f"{item['metadata']['name']}: {status.get('phase')} {said}")
                 lines += [f"    {unit}" for unit in status.get("units") or ()]
         for line in self.operator.lines()[-20:]:
             lines.append(f"{line['ts']} {line['msg']} { ({k: v for k, v in line.items() if k not in _SHOWN}) }")

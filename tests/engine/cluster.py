@@ -15,7 +15,7 @@ from typing import Any
 
 from clusterstack.core.objects import GroupKind, Manifest, ObjectRef, digest, group_of, ref_of
 from clusterstack.core.ownership import STACK_LABEL
-from clusterstack.errors import ApiError, TransportError
+from clusterstack.errors import ApiError, ClusterStackError, TransportError
 from clusterstack.kube.facts import Bus, kind_key, object_key
 from clusterstack.kube.live import Live, project
 from clusterstack.kube.observer import Watch, WatchKey
@@ -25,6 +25,8 @@ from tests.engine.clock import FakeClock
 BUILTIN = (
     ("v1", "Namespace", False),
     ("v1", "ConfigMap", True),
+    ("v1", "Event", True),
+    ("v1", "Pod", True),
     ("v1", "Secret", True),
     ("v1", "Service", True),
     ("v1", "ServiceAccount", True),
@@ -34,6 +36,7 @@ BUILTIN = (
     ("discovery.k8s.io/v1", "EndpointSlice", True),
     ("rbac.authorization.k8s.io/v1", "ClusterRole", False),
     ("apiextensions.k8s.io/v1", "CustomResourceDefinition", False),
+    ("apiregistration.k8s.io/v1", "APIService", False),
     ("admissionregistration.k8s.io/v1", "ValidatingWebhookConfiguration", False),
     ("clusterstack.dev/v1alpha1", "ClusterStack", False),
     ("clusterstack.dev/v1alpha1", "StackLayer", False),
@@ -66,6 +69,7 @@ class _Watched:
     key: WatchKey
     holders: int = 0
     synced: bool = False
+    error: ClusterStackError | None = None
 
     def selects(self, live: Live) -> bool:
         key, labels = self.key, live.labels
@@ -73,6 +77,10 @@ class _Watched:
             return False
         if key.name:
             return key.name == live.ref.name
+        if key.field_selector:
+            return (
+                key.field_selector == f"involvedObject.uid={(live.manifest().get('involvedObject') or {}).get('uid')}"
+            )
         return matches(key.label_selector, labels)
 
 
@@ -81,12 +89,16 @@ class _Hold:
 
     def __init__(self, watched: _Watched) -> None:
         self._watched: _Watched | None = watched
-        self._key = watched.key
+        self._of, self._key = watched, watched.key
         watched.holders += 1
 
     @property
     def key(self) -> Hashable:
         return self._key
+
+    @property
+    def error(self) -> ClusterStackError | None:
+        return self._of.error
 
     def release(self) -> None:
         if self._watched is not None:
@@ -133,12 +145,15 @@ class ScriptedCluster:
         """A list: changes by others stay unseen, until `show`."""
         self.cut = False
         """The process is dead: no request of its reaches the API server any more."""
+        self.silent: frozenset[str] = frozenset()
+        """Group/versions whose own server does not answer discovery."""
         self.committed: list[Callable[[Call], None]] = []
         """Hear of every write that is carried out."""
         self._facts = Bus()
         self._served: dict[GroupKind, Resource] = {}
         self._watches: dict[WatchKey, _Watched] = {}
         self._seen: dict[ObjectRef, Live] = {}
+        self._gone: dict[ObjectRef, Live] = {}
         self._before: Scripts = defaultdict(list)
         self._after: Scripts = defaultdict(list)
         self.version = 0
@@ -196,6 +211,10 @@ class ScriptedCluster:
         """A controller writes an object's status; nobody's fields change hands."""
         stored = copy.deepcopy(self.objects[ref])
         stored["status"] = status
+        entries = stored["metadata"].setdefault("managedFields", [])
+        entries[:] = [entry for entry in entries if entry.get("subresource") != "status"]
+        told = {"manager": "controller", "operation": "Update", "subresource": "status", "fieldsV1": {}}
+        entries.append({**told, "time": self.clock.text()})
         self.version += 1
         stored["metadata"]["resourceVersion"] = str(self.version)
         self.objects[ref] = stored
@@ -218,10 +237,18 @@ class ScriptedCluster:
             if watched.key.group_kind == group_kind:
                 self._sync(watched)
 
+    def hide(self, group_kind: GroupKind, error: ClusterStackError) -> None:
+        """Let the watches of a kind that have listed nothing yet be refused, until it is synced."""
+        for watched in list(self._watches.values()):
+            if watched.key.group_kind == group_kind:
+                watched.error = error
+                self._facts.publish(watched.key)
+
     def close(self) -> None:
         """What a process loses when it ends: every watch, and what they have shown."""
         self._watches.clear()
         self._seen.clear()
+        self._gone.clear()
         self._facts = Bus()
 
     def adopt(self, other: ScriptedCluster) -> None:
@@ -238,6 +265,11 @@ class ScriptedCluster:
     def writes(self) -> list[Call]:
         """Everything that was written."""
         return [call for call in self.done if call.verb in WRITES]
+
+    @property
+    def watched(self) -> list[WatchKey]:
+        """The watches that somebody holds."""
+        return [key for key, watched in self._watches.items() if watched.holders]
 
     @property
     def held(self) -> int:
@@ -271,6 +303,13 @@ class ScriptedCluster:
     def api_versions(self) -> Sequence[str]:
         return tuple(sorted({resource.api_version for resource in self._served.values()}))
 
+    def versions(self, group_kind: GroupKind) -> Sequence[str]:
+        found = self._served.get(group_kind)
+        return () if found is None else (found.version,)
+
+    def unanswered(self) -> frozenset[str]:
+        return self.silent
+
     def server_version(self) -> str:
         return "v1.36.3"
 
@@ -282,6 +321,11 @@ class ScriptedCluster:
 
     def watch_children(self, resource: Resource, namespace: str, selector: str) -> Watch:
         return self._watch(WatchKey(resource.group_kind, namespace=namespace, label_selector=selector))
+
+    def watch_events(self, resource: Resource, namespace: str, uid: str) -> Watch:
+        return self._watch(
+            WatchKey(resource.group_kind, namespace=namespace, field_selector=f"involvedObject.uid={uid}")
+        )
 
     def synced(self, watch: Watch) -> bool:
         assert isinstance(watch.key, WatchKey)
@@ -295,6 +339,9 @@ class ScriptedCluster:
     def live(self, ref: ObjectRef) -> Live | None:
         live = self._seen.get(ref)
         return live if live is not None and self._selecting(live) else None
+
+    def last(self, ref: ObjectRef) -> Live | None:
+        return self._gone.get(ref)
 
     def lives(self, group_kind: GroupKind) -> Iterable[Live]:
         return tuple(live for ref, live in sorted(self._seen.items()) if ref.group_kind == group_kind)
@@ -315,6 +362,17 @@ class ScriptedCluster:
 
         await self._write(call, commit)
         return created, project(resource, self.objects[ref])
+
+    async def rehearse(
+        self, manifest: Manifest, resource: Resource, *, manager: str, account: str = "", lane: str = ""
+    ) -> None:
+        """What would refuse the apply refuses its dry run."""
+        call = Call("rehearse", ref_of(manifest), copy.deepcopy(manifest), manager, account)
+        self.calls.append(call)
+        await asyncio.sleep(0)
+        for verb in ("rehearse", "apply"):
+            await self._run({call.verb: self._before[verb]}, call)
+        self.done.append(call)
 
     async def get(
         self, api_version: str, kind: str, namespace: str, name: str, *, account: str = ""
@@ -482,8 +540,11 @@ class ScriptedCluster:
             "apiVersion": manifest["apiVersion"],
             "fieldsV1": _fields(manifest),
         }
-        others = [other for other in before.get("managedFields") or () if not _is_mine(other, manager)]
-        metadata["managedFields"] = [*others, entry]
+        entries = before.get("managedFields") or ()
+        entry["time"] = next((other["time"] for other in entries if _is_mine(other, manager)), self.clock.text())
+        metadata["managedFields"] = [*(other for other in entries if not _is_mine(other, manager)), entry]
+        if not old or _without_version(stored) != _without_version(old):
+            entry["time"] = self.clock.text()
         self._number(stored, old or None)
         self.objects[ref] = stored
 
@@ -526,7 +587,7 @@ class ScriptedCluster:
                 live = self._projected(ref)
                 if live is not None and watched.selects(live):
                     self._enter(ref, live)
-        watched.synced = True
+        watched.synced, watched.error = True, None
         self._facts.publish(watched.key)
 
     def _notice(self, ref: ObjectRef) -> None:
@@ -543,6 +604,7 @@ class ScriptedCluster:
         live, before = self._projected(ref), self._seen.get(ref)
         if live is None:
             if self._seen.pop(ref, None) is not None and before is not None and self._selecting(before):
+                self._gone[ref] = before
                 self._tell(ref, before)
         elif live != before:
             self._enter(ref, live, before)
@@ -555,7 +617,8 @@ class ScriptedCluster:
     def _tell(self, ref: ObjectRef, live: Live) -> None:
         self._facts.publish(object_key(ref))
         for watched in self._watches.values():
-            if watched.key.namespace and watched.key.label_selector and watched.selects(live):
+            children = watched.key.label_selector or watched.key.field_selector
+            if watched.key.namespace and children and watched.selects(live):
                 self._facts.publish(watched.key)
 
     def _selecting(self, live: Live) -> bool:

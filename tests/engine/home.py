@@ -25,7 +25,9 @@ from clusterstack.engine.keeper import Keeper, Terms
 from clusterstack.engine.layer import Layer
 from clusterstack.engine.ledger import Ledger, Store
 from clusterstack.engine.publish import LayerPublisher
+from clusterstack.engine.rules import RuleBook, StackRules
 from clusterstack.engine.stack import Stack
+from clusterstack.engine.webhooks import Webhooks
 from clusterstack.helm.spec import ActionSpec, ReleaseSpec, RepoChart
 from clusterstack.render.pool import RendererPool
 from clusterstack.sources.fetcher import Fetcher as RealFetcher
@@ -71,6 +73,7 @@ class Home:
         self.store = Store(self.cluster, namespace=NAMESPACE, stack=STACK)
 
     def _context(self) -> Context:
+        self.book = RuleBook(self.cluster, self.clock, self.rules, namespace=NAMESPACE)
         return Context(
             stack=STACK,
             installation=Installation(NAMESPACE, "installation-1", b"key"),
@@ -78,7 +81,8 @@ class Home:
             clock=self.clock,
             renderers=cast("RendererPool", self.renderers),
             fetcher=cast("RealFetcher", self.fetcher),
-            rules=self.rules,
+            rules=StackRules(self.book, self.cluster.facts, STACK),
+            webhooks=Webhooks(self.cluster, self.clock),
         )
 
     def desire(
@@ -98,7 +102,7 @@ class Home:
         )
 
     def judge(self, policy: Policy = Policy.STRICT) -> Judge:
-        return Judge(self.cluster, self.clock, rules=self.rules, policy=policy)
+        return Judge(self.cluster, self.clock, rules=self.context.rules.now, policy=policy)
 
     def content(
         self,
@@ -136,7 +140,13 @@ class KeeperBench:
     def __init__(self, home: Home, ledger: Ledger, terms: Terms, policy: Policy) -> None:
         self.home, self.ledger, self.changes = home, ledger, 0
         self.keeper = Keeper(
-            home.cluster, home.clock, terms=terms, ledger=ledger, judge=home.judge(policy), changed=self._changed
+            home.cluster,
+            home.clock,
+            terms=terms,
+            ledger=ledger,
+            judge=home.judge(policy),
+            webhooks=home.context.webhooks,
+            changed=self._changed,
         )
 
     def _changed(self) -> None:

@@ -37,15 +37,6 @@ def no_namespace(name: str) -> ApiError:
     return ApiError(f'namespaces "{name}" not found', status=404, reason="NotFound")
 
 
-def webhook_down(name: str = "validate.example.com") -> ApiError:
-    return ApiError(
-        f'Internal error occurred: failed calling webhook "{name}": failed to call webhook: '
-        f'Post "https://hook.apps.svc:443/validate?timeout=10s": connect: connection refused',
-        status=500,
-        reason="InternalError",
-    )
-
-
 async def test_crds_and_namespaces_go_first_and_webhook_configurations_last(home: Home) -> None:
     manifests = [webhook("hook"), deployment("web"), config_map("a"), namespace("apps"), crd("Widget")]
     async with keeping(home, *(home.desire(manifest) for manifest in manifests)):
@@ -125,42 +116,6 @@ async def test_an_object_without_its_namespace_waits_and_is_applied_as_soon_as_i
         await settle()
         assert bench.healthy
     assert home.clock.elapsed == 0.0
-
-
-async def test_an_object_refused_by_an_absent_webhook_waits_for_its_endpoints(home: Home) -> None:
-    serving = False
-
-    def script(call: Call) -> None:
-        if not serving:
-            raise webhook_down()
-
-    desired = home.desire(config_map("a"))
-    home.cluster.before("apply", script, desired.ref)
-    async with keeping(home, desired) as bench:
-        assert bench.reason(desired.ref) == "WebhookNotReady"
-        serving = True
-        labels = {"kubernetes.io/service-name": "hook"}
-        metadata = {"name": "hook-1", "namespace": "apps", "labels": labels}
-        home.cluster.put({"apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSlice", "metadata": metadata})
-        await settle()
-        assert bench.healthy
-    assert home.clock.elapsed == 0.0
-
-
-async def test_a_webhook_without_a_fact_is_probed_at_least_every_second_or_so(home: Home) -> None:
-    desired = home.desire(config_map("a"))
-    tries: list[float] = []
-
-    def script(call: Call) -> None:
-        tries.append(home.clock.now())
-        if home.clock.now() < 20:
-            raise webhook_down()
-
-    home.cluster.before("apply", script, desired.ref)
-    async with keeping(home, desired) as bench:
-        await home.clock.until(lambda: bench.healthy)
-    assert home.clock.elapsed <= 21.2
-    assert max(b - a for a, b in itertools.pairwise(tries)) <= 1.2
 
 
 async def test_what_no_fact_tells_is_tried_again_with_growing_pauses_up_to_thirty_seconds(home: Home) -> None:

@@ -18,6 +18,7 @@ from tests.engine.home import (
     available,
     config_map,
     crd,
+    custom,
     deployment,
     establish,
     layer,
@@ -27,6 +28,8 @@ from tests.engine.home import (
 
 A, B, E = (ref_of(config_map(name)) for name in "abe")
 WEB = ref_of(deployment("web"))
+EXISTS = {"policy": "Exists"}
+WIDGET = ref_of(custom("Widget", "w"))
 
 
 async def swept(bench: StackBench, *layers: Manifest) -> None:
@@ -292,3 +295,31 @@ async def test_a_bug_in_the_sweep_does_not_end_it_for_good(home: Home, caplog: p
 
 def _raise(error: Exception) -> None:
     raise error
+
+
+async def test_objects_of_an_aggregated_api_that_is_down_are_not_taken_for_gone(home: Home) -> None:
+    home.cluster.serve("example.com/v1", "Widget")
+    async with stacking(home, layer("base", config_map("a"), custom("Widget", "w"), health=EXISTS)) as bench:
+        await bench.ready("base")
+        home.cluster.withdraw("example.com/v1", "Widget")
+        home.cluster.silent = frozenset({"example.com/v1"})
+        await swept(bench, layer("base", config_map("a"), health=EXISTS))
+        assert "w" in bench.inventory("base")
+        home.cluster.silent = frozenset()
+        home.cluster.serve("example.com/v1", "Widget")
+        await home.clock.until(lambda: WIDGET not in home.cluster.objects)
+        await home.clock.advance(10)
+        assert "w" not in bench.inventory("base")
+
+
+@pytest.mark.parametrize("there", [True, False])
+async def test_objects_of_a_kind_that_is_not_served_are_gone_only_with_its_crd(home: Home, there: bool) -> None:
+    home.cluster.serve("example.com/v1", "Widget")
+    home.cluster.put(crd("Widget"))
+    async with stacking(home, layer("base", config_map("a"), custom("Widget", "w"), health=EXISTS)) as bench:
+        await bench.ready("base")
+        home.cluster.withdraw("example.com/v1", "Widget")
+        if not there:
+            home.cluster.remove(ref_of(crd("Widget")))
+        await swept(bench, layer("base", config_map("a"), health=EXISTS))
+        assert ("w" in bench.inventory("base")) is there

@@ -12,12 +12,25 @@ READY: Final = "Ready"
 AVAILABLE: Final = "Available"
 RECONCILING: Final = "Reconciling"
 STALLED: Final = "Stalled"
+HEALTHY: Final = "Healthy"
 SOURCE_READY: Final = "SourceReady"
+HEALTH_RULES_READY: Final = "HealthRulesReady"
 PRUNE_BLOCKED: Final = "PruneBlocked"
 DRIFTED: Final = "Drifted"
 SUSPENDED: Final = "Suspended"
 
-ORDER: Final = (READY, AVAILABLE, RECONCILING, STALLED, SOURCE_READY, PRUNE_BLOCKED, DRIFTED, SUSPENDED)
+ORDER: Final = (
+    READY,
+    AVAILABLE,
+    RECONCILING,
+    STALLED,
+    HEALTHY,
+    SOURCE_READY,
+    HEALTH_RULES_READY,
+    PRUNE_BLOCKED,
+    DRIFTED,
+    SUSPENDED,
+)
 """The order in which conditions stand in status: user interfaces keep it."""
 
 MAX_MESSAGE: Final = 1024
@@ -34,11 +47,15 @@ class Reason:
     LAYER_FAILED: Final = "LayerFailed"
     TIMED_OUT: Final = "TimedOut"
     FAILED: Final = "Failed"
+    HEALTHY: Final = "Healthy"
+    LAYER_NOT_HEALTHY: Final = "LayerNotHealthy"
     SUSPENDED: Final = "Suspended"
     DELETING: Final = "Deleting"
     FETCHED: Final = "Fetched"
     FETCHING: Final = "Fetching"
     FETCH_FAILED: Final = "FetchFailed"
+    RULES_LOADED: Final = "RulesLoaded"
+    RULE_INVALID: Final = "RuleInvalid"
     PRUNE_BLOCKED: Final = "ApprovalNeeded"
     DRIFT_DETECTED: Final = "DriftDetected"
     INVALID_SPEC: Final = "InvalidSpec"

@@ -140,13 +140,22 @@ class HealthPolicy(StrEnum):
 
 
 class HealthExpression(Model):
-    """CEL expressions that judge the objects of one kind, in the shape of Flux's healthCheckExprs."""
+    """CEL expressions that judge the objects of one kind: Flux's healthCheckExprs, and what they cannot say."""
 
     api_version: ApiVersion = Field(description="API version of the kind; its group is what counts.")
     kind: Kind | None = Field(None, description="Kind to judge. Absent: every kind of the group.")
     current: Expression = Field(description="True when the object is healthy.")
     in_progress: Expression | None = Field(None, description="True while the object is still on its way; asked first.")
     failed: Expression | None = Field(None, description="True when the object has failed; asked before current.")
+    degraded: Expression | None = Field(
+        None, description="True when something is wrong that may mend itself: shown at once, waited for; asked last."
+    )
+    suspended: Expression | None = Field(
+        None, description="True when the object is switched off on purpose, which counts as healthy."
+    )
+    message: Expression | None = Field(
+        None, description="Text to show while the object is not healthy; gives a string."
+    )
 
 
 class Health(Model):
@@ -154,8 +163,9 @@ class Health(Model):
 
     policy: HealthPolicy = Field(
         HealthPolicy.STRICT,
-        description="Strict: bundled rules for known kinds, and a status for those that report one. KStatus: as "
-        "Flux judges. Exists: an object is healthy once it exists. Default Strict.",
+        description="What keeps the layer from being Ready; the condition Healthy shows the strict verdict always. "
+        "Strict: bundled rules for known kinds, and a status for those that report one. KStatus: as Flux judges. "
+        "Exists: an object is healthy once it exists. Default Strict; KStatus for a Flux tree's layers that wait.",
     )
     checks: tuple[ObjectReference, ...] = Field(
         (),

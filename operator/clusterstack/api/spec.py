@@ -289,7 +289,8 @@ class StackSpec(Model):
     )
     defaults: LayerDefaults = Field(
         LayerDefaults(),
-        description="Settings for every layer that does not have its own; merged field by field, lists are replaced.",
+        description="Settings for every layer that does not have its own; merged field by field, lists are replaced. "
+        "health.expressions hold in every layer, after its own.",
     )
     layers: tuple[LayerSpec, ...] = Field(
         (), max_length=MAX_LAYERS, description="The layers. Either these or flux.", json_schema_extra=keyed("name")
@@ -335,7 +336,9 @@ def parse_layer(layer: Mapping[str, Any], *, where: str = "layer") -> LayerSpec:
 
 def effective_layer(stack: StackSpec, layer: LayerSpec) -> LayerSpec:
     """A layer with the stack's defaults in every field it does not set, down to single fields; lists are not merged."""
-    merged = _overlay(stack.defaults.as_input(), layer.as_input())
+    defaults = stack.defaults.as_input()
+    defaults.get("health", {}).pop("expressions", None)  # these hold beside a layer's own: they are rules of the stack
+    merged = _overlay(defaults, layer.as_input())
     merged.setdefault("interval", str(stack.interval))
     if len(stack.sources) == 1:
         merged.setdefault("source", stack.sources[0].name)

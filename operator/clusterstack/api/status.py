@@ -192,7 +192,8 @@ class StackStatus(Model):
     phase: Phase | None = Field(None, description="Pending, Waiting, Progressing, Ready, Failed or Suspended.")
     summary: Summary = Field(Summary(), description="The stack in a few words.")
     conditions: tuple[Condition, ...] = _conditions(
-        "Ready, Available, Reconciling, Stalled and SourceReady; PruneBlocked, Drifted and Suspended only when true."
+        "Ready, Available, Reconciling, Stalled, Healthy and SourceReady; HealthRulesReady while there are "
+        "cluster-wide rules; PruneBlocked, Drifted and Suspended only when true."
     )
     sources: tuple[SourceStatus, ...] = Field(
         (), max_length=64, description="The sources as they were seen last.", json_schema_extra=keyed("name")
@@ -231,7 +232,7 @@ class StackLayerStatus(Model):
         json_schema_extra=atomic(),
     )
     conditions: tuple[Condition, ...] = _conditions(
-        "Ready, Available, Reconciling and Stalled; PruneBlocked, Drifted and Suspended only when they are true."
+        "Ready, Available, Reconciling, Stalled and Healthy; PruneBlocked, Drifted and Suspended only when true."
     )
     progress: Name = Field("", description="Objects that are healthy, of how many, such as 12/14.")
     objects: ObjectCounts = Field(ObjectCounts(), description="How many objects the layer has.")

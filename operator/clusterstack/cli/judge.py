@@ -24,8 +24,8 @@ EXAMPLES = """\
 examples:
   kubectl get deployments,pods -A -o yaml | clusterstack judge
   clusterstack judge -f kafka.yaml --rules my-rules.yaml -o json
-a rules file is a list of, or one, {apiVersion, kind, current, inProgress, failed} with CEL expressions on `status`, as
-in Flux's healthCheckExprs
+a rules file is one {apiVersion, kind, current, inProgress, failed, degraded, suspended, message} with CEL
+expressions on the object's fields, as Flux's healthCheckExprs, a list of these, or the ConfigMap of the cluster's rules
 """
 FIELDS = ("apiVersion", "kind", "namespace", "name", "state", "reason", "message", "rule")
 
@@ -51,6 +51,7 @@ def run(args: argparse.Namespace) -> int:
         note("reading objects from standard input; end with Ctrl-D")
     objects = read_objects(args.filename)
     verdicts = verdicts_of(objects, _rules(args.rules), policy=policy.value, now=time.time())
+    _notes(objects, verdicts)
     rows = [row(obj, verdict) for obj, verdict in zip(objects, verdicts, strict=True)]
     if args.output == "json":
         emit(json.dumps(found, ensure_ascii=False) for found in rows)
@@ -62,19 +63,20 @@ def run(args: argparse.Namespace) -> int:
 def _rules(name: str | None) -> RuleSet:
     from clusterstack.cli.files import read_text
     from clusterstack.core.health import Level, RuleSet
-    from clusterstack.core.yaml import load_value
+    from clusterstack.core.health.rulefile import read_rules, texts_of
 
     rules = RuleSet.bundled()
     if name is None:
         return rules
-    given = load_value(read_text(name), source=name)
-    listed = given.get("rules", [given]) if isinstance(given, dict) else given
-    if not isinstance(listed, list) or not all(isinstance(rule, dict) for rule in listed):
-        raise CliError(f"{name} is no list of rules", hint="see: clusterstack judge --help", code=USAGE)
-    extended = rules.with_rules(listed, source=name, level=Level.LAYER)
-    for warning in extended.warnings:
+    listed = read_rules(read_text(name), source=name)
+    sources = [(name, listed)]
+    if len(listed) == 1 and listed[0].get("kind") == "ConfigMap" and "current" not in listed[0]:
+        sources = [(key, read_rules(text, source=key)) for key, text in texts_of(dict(listed[0]))]
+    for source, found in sources:
+        rules = rules.with_rules(found, source=source, level=Level.LAYER)
+    for warning in rules.warnings:
         note(f"warning: {warning}")
-    return extended
+    return rules
 
 
 def verdicts_of(objects: Sequence[Manifest], rules: RuleSet, *, policy: str, now: float) -> list[Verdict]:
@@ -94,6 +96,14 @@ def verdicts_of(objects: Sequence[Manifest], rules: RuleSet, *, policy: str, now
         )
         found.append(judge(obj, context))
     return found
+
+
+def _notes(objects: Sequence[Manifest], verdicts: Sequence[Verdict]) -> None:
+    from clusterstack.core.objects import ref_of
+
+    for obj, verdict in zip(objects, verdicts, strict=True):
+        if verdict.note:
+            note(f"warning: {ref_of(obj)}: {verdict.note}")
 
 
 def _children(obj: Manifest, objects: Sequence[Manifest], rules: RuleSet) -> Sequence[Manifest] | None:

@@ -12,7 +12,7 @@ from clusterstack.core.gates import Blocker
 from clusterstack.core.objects import ObjectRef
 
 _WORKLOADS = frozenset({"Deployment", "StatefulSet", "DaemonSet", "ReplicaSet", "Job", "Pod", "CronJob"})
-_SERVICE = re.compile(r"\(service ([^/ ]+)/([^) ]+)\)")
+_SERVICE = re.compile(r"of service ([^/ ]+)/([^ ]+)")
 _REFUSED = frozenset({"Invalid", "Immutable", "Forbidden", "TooLarge", "Conflict"})
 _ABSENT = frozenset({"NotFound", "ValuesMissing", "SubstituteMissing", "CredentialsMissing", "NamespaceMissing"})
 
@@ -81,9 +81,11 @@ def suggestion(blocker: Blocker | None, *, stack: str, layer: str = "") -> str:
         return f"kubectl describe stacklayer {stack}.{layer}" if layer else f"kubectl describe clusterstack {stack}"
     scope = f"-n {ref.namespace} " if ref.namespace else ""
     match blocker.reason:
-        case "KindNotServed":
+        case "KindNotServed" | "VersionNotServed" | "CRDNotEstablished":
             group = f" --api-group={ref.group}" if ref.group else ""
             return f"kubectl api-resources{group}    # who installs {ref.kind}?"
+        case "APIServiceUnavailable":
+            return "kubectl get apiservices    # which is not Available?"
         case "NamespaceMissing" | "NamespaceTerminating" if ref.namespace:
             return f"kubectl get namespace {ref.namespace} -o yaml"
         case "QuotaExceeded":

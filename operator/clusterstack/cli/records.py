@@ -32,6 +32,13 @@ class LayerRecord:
     def ready(self) -> bool:
         return self.phase == Phase.READY
 
+    @property
+    def unwell(self) -> str:
+        """What the strict rules find wrong with a layer that is Ready by its own policy; empty when nothing is."""
+        conditions = (self.status or {}).get("conditions") or ()
+        wrong = (one["message"] for one in conditions if one["type"] == "Healthy" and one["status"] == "False")
+        return next(wrong, "") if self.ready else ""
+
     def view(self) -> LayerView:
         """As the operator's own search for the root cause needs it."""
         return LayerView(

@@ -110,8 +110,13 @@ def _row(layer: LayerRecord, now: float) -> tuple[str, str, str, str, str, str]:
         str(layer.counts) if layer.counts.total else "-",
         elapsed(now - layer.since) if layer.since else "-",
         elapsed(layer.took) if layer.took else "-",
-        "" if layer.ready else layer.message,
+        _message(layer),
     )
+
+
+def _message(layer: LayerRecord) -> str:
+    """Of a layer that is Ready there is something to say only if its policy lets pass what is not healthy."""
+    return f"not healthy: {layer.unwell}" if layer.unwell else "" if layer.ready else layer.message
 
 
 def changes(stacks: Iterable[StackRecord], seen: dict[str, str]) -> list[str]:
@@ -120,7 +125,8 @@ def changes(stacks: Iterable[StackRecord], seen: dict[str, str]) -> list[str]:
     for stack in stacks:
         for layer in stack.layers:
             key = f"{stack.name}.{layer.name}"
-            text = f"{layer.phase} {layer.counts}" + ("" if layer.ready or not layer.message else f": {layer.message}")
+            message = _message(layer)
+            text = f"{layer.phase} {layer.counts}" + (f": {message}" if message else "")
             if seen.get(key) != text:
                 seen[key] = text
                 lines.append(f"{time.strftime('%H:%M:%S')} {key} {text}")

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from clusterstack.cli.output import DONE, MISSING, NO, CliError, dump, emit
 from clusterstack.core.objects import Manifest
+
+if TYPE_CHECKING:
+    from clusterstack.api.spec import StackSpec
 
 HELP = "check ClusterStack files, without a cluster"
 DESCRIPTION = """\
@@ -55,11 +58,29 @@ def _check(manifest: Manifest) -> dict[str, Any]:
         result["problems"] = [
             {"reason": found.reason, "path": found.path, "message": found.message} for found in validate(stack.spec)
         ]
+        result["problems"] += _rule_problems(stack.spec)
         names = [layer.name for layer in stack.spec.layers]
         result["layers"] = names if result["problems"] else list(Graph.of(stack.spec.layers).topological())
     except SpecError as error:
         result["problems"] = [{"reason": error.reason, "path": "", "message": str(error)}]
     return result
+
+
+def _rule_problems(spec: StackSpec) -> Iterator[dict[str, str]]:
+    """Health rules that do not compile."""
+    from clusterstack.core.health.cel import Compiler
+    from clusterstack.core.health.rules import RuleSet
+    from clusterstack.errors import SpecError
+
+    rules, name = RuleSet(Compiler()), "health.expressions"
+    given = [(f"spec.defaults.{name}", spec.defaults), *((f"layer {one.name}: {name}", one) for one in spec.layers)]
+    for source, settings in given:
+        for index, rule in enumerate(settings.health.expressions):
+            try:
+                rules.with_expressions([rule.as_input()], source=source)
+            except SpecError as error:
+                message = str(error).replace(f"{source}[0]", f"{source}[{index}]", 1)
+                yield {"reason": error.reason, "path": "", "message": message}
 
 
 def _lines(result: dict[str, Any]) -> list[str]:

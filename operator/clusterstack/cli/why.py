@@ -89,7 +89,8 @@ def explain(
     from clusterstack.cli.reasons import suggestion
 
     if layer.ready if layer else stack.ready and not links:
-        return [f"{stack.name}.{layer.name} is Ready" if layer else f"{stack.name} is Ready", *_abnormal(stack)]
+        head = f"{stack.name}.{layer.name} is Ready" if layer else f"{stack.name} is Ready"
+        return [head, *_unwell(stack, layer), *_abnormal(stack)]
     lines = [] if layer else _headline(stack, colour=colour)
     if not links:
         return [*lines, *_conditions(stack), *_abnormal(stack), *_next(suggestion(None, stack=stack.name))]
@@ -155,12 +156,21 @@ def _conditions(stack: StackRecord) -> list[str]:
     return [f"{found['reason']}: {found['message']}"]
 
 
+def _unwell(stack: StackRecord, layer: LayerRecord | None) -> list[str]:
+    """What layers let pass by their policy although it is not healthy."""
+    wrong = [one for one in ((layer,) if layer is not None else stack.layers) if one.unwell]
+    return ["", *(f"layer {one.name} is Ready, but not healthy: {one.unwell}" for one in wrong)] if wrong else []
+
+
 def _abnormal(stack: StackRecord) -> list[str]:
     """What else is worth knowing, though it may not be the reason."""
     lines: list[str] = []
     source = stack.condition("SourceReady")
     if source.get("status") == "False":
         lines.append(f"SourceReady=False: {source['message']}")
+    rules = stack.condition("HealthRulesReady")
+    if rules.get("status") == "False":
+        lines.append(f"HealthRulesReady=False: {rules['message']}")
     lines += [
         f"{type_}: {stack.condition(type_)['message']}"
         for type_ in ("PruneBlocked", "Drifted", "Suspended")

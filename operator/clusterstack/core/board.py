@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import heapq
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 
 from clusterstack.core.gates import Blocker
-from clusterstack.core.health import Verdict
+from clusterstack.core.health import MESSAGE_LENGTH, Verdict, one_line
 from clusterstack.core.objects import ObjectRef
 
 PENDING, SYNCING = "Pending", "Syncing"  # reasons of what has not been looked at yet
@@ -47,7 +47,15 @@ def blocker_of(ref: ObjectRef, state: ObjectState) -> Blocker | None:
         case Present(verdict):
             if verdict.healthy:
                 return None
-            return Blocker(ref=ref, layer=None, reason=verdict.reason or str(verdict.state), message=verdict.message)
+            return fitted(Blocker(ref=ref, reason=verdict.reason or str(verdict.state), message=verdict.message))
+
+
+def fitted(blocker: Blocker) -> Blocker:
+    """A blocker that reads as one line of at most 160 characters: a long cause is cut at its end, the name never is."""
+    excess = len(str(blocker)) - MESSAGE_LENGTH
+    if excess <= 0:
+        return blocker
+    return replace(blocker, message=one_line(blocker.message, max(1, len(blocker.message) - excess)))
 
 
 def failed(state: ObjectState) -> bool:
@@ -74,6 +82,9 @@ class Board:
     unapplied: set[ObjectRef] = field(default_factory=set)
     failures: set[ObjectRef] = field(default_factory=set)
     drifted: dict[ObjectRef, str] = field(default_factory=dict)
+    notes: dict[ObjectRef, str] = field(default_factory=dict)
+    unwell: dict[ObjectRef, Blocker] = field(default_factory=dict)
+    """What the strict rules find wrong, whether it keeps the layer from being Ready or not."""
 
     @property
     def total(self) -> int:
@@ -98,27 +109,53 @@ class Board:
             if ref not in self.states or ref in renewed:
                 self.put(ref, Waiting(PENDING, "not applied yet"), applied=False)
 
-    def put(self, ref: ObjectRef, state: ObjectState, *, applied: bool) -> bool:
-        """Note an object's state; whether that changed anything."""
+    @property
+    def passed(self) -> int:
+        """Objects that the layer's policy lets pass, although the strict rules do not call them healthy."""
+        return len(self.unwell.keys() - self.blockers.keys())
+
+    def put(self, ref: ObjectRef, state: ObjectState, *, applied: bool, strict: Verdict | None = None) -> bool:
+        """Note an object's state, and what the strict rules say where the layer's are others; whether that changed
+        anything."""
         changed = self.states.get(ref) != state or (ref in self.unapplied) is applied
         self.states[ref] = state
         (self.unapplied.discard if applied else self.unapplied.add)(ref)
         (self.failures.add if failed(state) else self.failures.discard)(ref)
+        note = state.verdict.note if isinstance(state, Present) else ""
+        if note:
+            self.notes[ref] = note
+        elif self.notes:
+            self.notes.pop(ref, None)
         blocker = blocker_of(ref, state)
         if blocker is None:
             self.blockers.pop(ref, None)
         else:
             self.blockers[ref] = blocker
-        return changed
+        return self._show(ref, blocker if strict is None else blocker_of(ref, Present(strict))) or changed
 
     def worst(self, limit: int) -> Iterator[Blocker]:
         """The blockers that say most first: failures, then applied objects that are not healthy, then what waits."""
+        return self._ranked(self.blockers, limit)
+
+    def sickest(self, limit: int) -> Iterator[Blocker]:
+        """The same of what the strict rules find wrong."""
+        return self._ranked(self.unwell, limit)
+
+    def _ranked(self, blockers: Mapping[ObjectRef, Blocker], limit: int) -> Iterator[Blocker]:
         ranked = heapq.nsmallest(
             limit,
-            self.blockers.items(),
+            blockers.items(),
             key=lambda item: (item[0] not in self.failures, item[0] in self.unapplied, item[0]),
         )
         return (blocker for _, blocker in ranked)
+
+    def _show(self, ref: ObjectRef, wrong: Blocker | None) -> bool:
+        changed = self.unwell.get(ref) != wrong
+        if wrong is not None:
+            self.unwell[ref] = wrong
+        elif changed:
+            del self.unwell[ref]
+        return changed
 
     def _forget(self, ref: ObjectRef) -> None:
         self.states.pop(ref, None)
@@ -126,3 +163,5 @@ class Board:
         self.unapplied.discard(ref)
         self.failures.discard(ref)
         self.drifted.pop(ref, None)
+        self.unwell.pop(ref, None)
+        self.notes.pop(ref, None)

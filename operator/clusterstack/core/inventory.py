@@ -24,7 +24,9 @@ class Origin(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One object. `want` and `fields` are digests: of what we applied, and of our managedFields entry afterwards."""
+    """One object. `want` and `fields` are digests: of what we applied, and of our managedFields entry afterwards.
+    `end` is how a Job with a time to live ended that was seen to (`core.health.finished`): gone, it is not run again.
+    """
 
     ref: ObjectRef
     api_version: str
@@ -34,6 +36,7 @@ class Entry:
     want: str = ""
     fields: str = ""
     announced: str = ""
+    end: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +91,7 @@ def encode(inventory: Inventory, *, shard_size: int = SHARD_SIZE) -> list[bytes]
             e.want,
             e.fields,
             e.announced,
+            *([e.end] if e.end else ()),
         ]
         for _, e in sorted(inventory.entries.items())
     ]
@@ -117,9 +121,7 @@ def decode(shards: Iterable[bytes]) -> Inventory:
         raise ValueError("an inventory shard is missing")
     entries: dict[ObjectRef, Entry] = {}
     for document in documents:
-        for group, kind, namespace, name, api_version, unit, origin, uid, want, fields, announced in document[
-            "entries"
-        ]:
+        for group, kind, namespace, name, api_version, unit, origin, *rest in document["entries"]:
             ref = ObjectRef(group, kind, namespace, name)
-            entries[ref] = Entry(ref, api_version, unit, Origin(origin), uid, want, fields, announced)
+            entries[ref] = Entry(ref, api_version, unit, Origin(origin), *rest)
     return Inventory(documents[0]["layer"], documents[0]["applied"], entries)

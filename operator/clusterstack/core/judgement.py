@@ -9,6 +9,8 @@ from typing import Any
 from clusterstack.api.conditions import (
     AVAILABLE,
     DRIFTED,
+    HEALTH_RULES_READY,
+    HEALTHY,
     PRUNE_BLOCKED,
     READY,
     RECONCILING,
@@ -21,7 +23,7 @@ from clusterstack.api.conditions import (
 )
 from clusterstack.api.status import Phase
 from clusterstack.core.rootcause import state_line
-from clusterstack.core.views import LayerView, StackView
+from clusterstack.core.views import LayerView, RulesView, StackView
 
 _REASONS = {
     Phase.PENDING: Reason.PENDING,
@@ -43,7 +45,9 @@ class Judgement:
     reconciling: bool
     stalled: bool = False
     suspended: bool = False
+    healthy: tuple[bool | None, str, str] | None = None
     source: tuple[bool | None, str, str] | None = None
+    rules: tuple[bool, str, str] | None = None
     abnormal: Mapping[str, tuple[str, str]] = field(default_factory=dict)
 
 
@@ -52,7 +56,9 @@ def layer_judgement(view: LayerView) -> Judgement:
     failed, ready = view.phase is Phase.FAILED, view.phase is Phase.READY
     stalled = failed and view.stalled
     reason = Reason.TIMED_OUT if failed and view.timed_out else view.reason or _REASONS[view.phase]
-    line = (view.message or f"{view.objects.total} objects are healthy") if ready else state_line(view)
+    line = state_line(view)
+    if ready:
+        line = f"Ready, but not healthy: {_unwell(view)}" if view.sick else view.message or _all_healthy(view)
     return Judgement(
         ready=None if view.phase in (Phase.PENDING, Phase.SUSPENDED) else ready,
         reason=Reason.SUCCEEDED if ready else reason,
@@ -60,8 +66,29 @@ def layer_judgement(view: LayerView) -> Judgement:
         reconciling=not ready and not stalled and view.phase is not Phase.SUSPENDED,
         stalled=stalled,
         suspended=view.phase is Phase.SUSPENDED,
+        healthy=_layer_healthy(view),
         abnormal=_layer_abnormal(view),
     )
+
+
+def _layer_healthy(view: LayerView) -> tuple[bool | None, str, str]:
+    """What the strict rules say of its objects, whatever policy decides whether it is Ready; None: not known."""
+    if view.phase in (Phase.PENDING, Phase.WAITING, Phase.SUSPENDED):
+        return None, _REASONS[view.phase], ""
+    if view.sick:
+        return False, (view.unwell[0].reason if view.unwell else "") or Reason.FAILED, _unwell(view)
+    if view.phase is not Phase.READY and not view.objects.total:
+        return None, _REASONS[view.phase], ""
+    return True, Reason.HEALTHY, _all_healthy(view)
+
+
+def _all_healthy(view: LayerView) -> str:
+    return f"{view.objects.total} objects are healthy"
+
+
+def _unwell(view: LayerView) -> str:
+    first = str(next(iter(view.unwell), "an object"))
+    return f"{first} (and {view.sick - 1} more)" if view.sick > 1 else first
 
 
 def _layer_abnormal(view: LayerView) -> dict[str, tuple[str, str]]:
@@ -104,9 +131,23 @@ def stack_judgement(view: StackView, cause: str, *, revision: str) -> Judgement:
         reconciling=bool(view.deleting) or _at_work(view, phase),
         stalled=stalled,
         suspended=phase is Phase.SUSPENDED,
+        healthy=_stack_healthy(view),
         source=_source(view),
+        rules=_rules(view.rules),
         abnormal=_stack_abnormal(view),
     )
+
+
+def _stack_healthy(view: StackView) -> tuple[bool | None, str, str]:
+    """Healthy when every layer is; not, when any is known not to be."""
+    found = [(layer, *_layer_healthy(layer)) for layer in view.layers]
+    wrong = [f"{layer.name}: {message}" for layer, healthy, _, message in found if healthy is False]
+    if wrong:
+        return False, Reason.LAYER_NOT_HEALTHY, "; ".join(wrong[:3]) + ("; …" if len(wrong) > 3 else "")
+    unknown = next((reason for _, healthy, reason, _ in found if healthy is None), Reason.PENDING if not found else "")
+    if unknown:
+        return None, unknown, ""
+    return True, Reason.HEALTHY, f"{len(found)} layers are healthy"
 
 
 def _stack_reason(view: StackView, phase: Phase, cause: str, revision: str) -> tuple[str, str]:
@@ -120,7 +161,9 @@ def _stack_reason(view: StackView, phase: Phase, cause: str, revision: str) -> t
     match phase:
         case Phase.READY:
             at = f" at {revision}" if revision else ""
-            return Reason.SUCCEEDED, f"{len(view.layers)} layers are Ready{at}"
+            sick = [layer.name for layer in view.layers if layer.sick]
+            but = f", but not healthy: {', '.join(sick)}" if sick else ""
+            return Reason.SUCCEEDED, f"{len(view.layers)} layers are Ready{at}{but}"
         case Phase.FAILED:
             return Reason.LAYER_FAILED, cause
         case Phase.SUSPENDED:
@@ -160,6 +203,19 @@ def _source(view: StackView) -> tuple[bool | None, str, str]:
         if source.ready is None:
             return None, Reason.FETCHING, f"{source.name}: not fetched yet"
     return True, Reason.FETCHED, ", ".join(f"{source.name}: {source.revision}" for source in view.sources)
+
+
+def _rules(view: RulesView | None) -> tuple[bool, str, str] | None:
+    """Whether every cluster-wide health rule is in force; those that are wrong by key, index and field."""
+    if view is None:
+        return None
+    rules = f"{view.count} {'rule' if view.count == 1 else 'rules'}"
+    if not view.problems:
+        risks = "; ".join(view.warnings[:3])
+        return True, Reason.RULES_LOADED, f"{view.source}: {rules}" + (f"; {risks}" if risks else "")
+    more = len(view.problems) - 3
+    wrong = "; ".join(view.problems[:3]) + (f" (and {more} more)" if more > 0 else "")
+    return False, Reason.RULE_INVALID, f"{view.source}: {wrong}; {rules} in force"
 
 
 def _stack_abnormal(view: StackView) -> dict[str, tuple[str, str]]:
@@ -210,8 +266,14 @@ def with_conditions(
         judgement.reason if judgement.stalled else "NotStalled",
         judgement.line if judgement.stalled else "",
     )
+    if judgement.healthy is not None:
+        put(HEALTHY, *judgement.healthy)
     if judgement.source is not None:
         put(SOURCE_READY, *judgement.source)
+    if judgement.rules is not None:
+        put(HEALTH_RULES_READY, *judgement.rules)
+    else:
+        conditions = drop_condition(conditions, HEALTH_RULES_READY)
     for type_ in (PRUNE_BLOCKED, DRIFTED, SUSPENDED):
         if type_ in judgement.abnormal:
             put(type_, True, *judgement.abnormal[type_])

@@ -11,11 +11,9 @@ from dataclasses import dataclass
 
 from clusterstack.core.objects import GroupKind, ObjectRef
 from clusterstack.core.order import is_custom
+from clusterstack.core.webhooks import Unanswered, unanswered
 from clusterstack.errors import ApiError, ClusterStackError, TransportError
 
-_WEBHOOK = re.compile(r'failed calling webhook "([^"]+)"')
-_WEBHOOK_SERVICE = re.compile(r"https://([a-z0-9-]+)\.([a-z0-9-]+)\.svc[:/]")
-_CONVERSION = re.compile(r"conversion webhook for ([^:]+?) failed|conversion webhook for [^ ]+ failed")
 _NAMESPACE = re.compile(r'namespaces "([^"]+)" not found')
 _UNREADABLE = re.compile(
     r"failed to create typed patch object|unable to convert unstructured object|error decoding from json"
@@ -68,10 +66,8 @@ def classify(error: ClusterStackError, ref: ObjectRef) -> Park | Reject:
 
 def _classify_status(error: ApiError, ref: ObjectRef) -> Park | Reject:  # noqa: C901, PLR0912 - one case a line
     text = str(error)
-    if webhook := _WEBHOOK.search(text):
-        return _webhook(webhook[1], text)
-    if "conversion webhook" in text:
-        return _webhook(f"conversion of {ref.group_kind}", text)
+    if webhook := unanswered(text, str(ref.group_kind)):
+        return _webhook(webhook)
     match error.status:
         case 404 if missing := _NAMESPACE.search(text):
             return _namespace(missing[1])
@@ -112,16 +108,10 @@ def _classify_status(error: ApiError, ref: ObjectRef) -> Park | Reject:  # noqa:
             return Reject(error.reason or "ApiError", _short(text, ref))
 
 
-def _webhook(name: str, text: str) -> Park:
-    service = _WEBHOOK_SERVICE.search(text)
-    where = f" (service {service[2]}/{service[1]})" if service else ""
-    return Park(
-        "WebhookNotReady",
-        f"webhook {name} does not answer yet{where}",
-        (("webhook", name),),
-        webhook=name,
-        service=(service[2], service[1]) if service else None,
-    )
+def _webhook(hook: Unanswered) -> Park:
+    key = ("webhook", hook.webhook, hook.service)
+    message = f"{hook.subject} {hook.trouble}"
+    return Park("WebhookNotReady", message, (key,), webhook=hook.webhook, service=hook.service)
 
 
 def _namespace(name: str) -> Park:

@@ -14,11 +14,12 @@ from clusterstack.core.graph import Graph, Problem
 
 @dataclass(frozen=True, slots=True)
 class Counts:
-    """Objects of a layer or of a unit."""
+    """Objects of a layer or unit; `passed` are ready by the layer's policy, but not healthy by the strict rules."""
 
     ready: int = 0
     total: int = 0
     failed: int = 0
+    passed: int = 0
 
     def __str__(self) -> str:
         return f"{self.ready}/{self.total}"
@@ -81,9 +82,9 @@ class Run:
 class LayerView:
     """All that is shown of one layer.
 
-    `waiting_on` is in the way of its start, `blocking` of its being Ready. `message` explains what blockers do not: a
-    broken build, a step at work. `stalled` means that only a person can help. `handled` is the reconcileAt handled
-    last.
+    `waiting_on` is in the way of its start, `blocking` of its being Ready; `unwell` are the first of the `sick` objects
+    that the strict rules do not call healthy. `message` explains what blockers do not: a broken build, a step at work.
+    `stalled` means that only a person can help. `handled` is the reconcileAt handled last.
     """
 
     name: str
@@ -96,6 +97,8 @@ class LayerView:
     objects: Counts = Counts()
     waiting_on: tuple[Blocker, ...] = ()
     blocking: tuple[Blocker, ...] = ()
+    unwell: tuple[Blocker, ...] = ()
+    sick: int = 0
     reason: str = ""
     message: str = ""
     stalled: bool = False
@@ -127,12 +130,23 @@ class SourceView:
     message: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class RulesView:
+    """The health rules of a ConfigMap: how many are in force, what is wrong with others, and what is risky."""
+
+    source: str
+    count: int = 0
+    problems: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StackView:
     """All that is shown of a stack.
 
     `layers` come in topological order. `problems` are what a person must change. `deleting` is what a teardown is
-    doing, empty when there is none. `revision` is that of the snapshot being rolled out.
+    doing, empty when there is none. `revision` is that of the snapshot being rolled out. `rules` are the cluster-wide
+    health rules, if there are any.
     """
 
     generation: int
@@ -140,6 +154,7 @@ class StackView:
     graph: Graph = field(default_factory=lambda: Graph({}))
     revision: str = ""
     sources: tuple[SourceView, ...] = ()
+    rules: RulesView | None = None
     problems: tuple[Problem, ...] = ()
     suspended: bool = False
     deleting: str = ""

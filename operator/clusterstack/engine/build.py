@@ -130,7 +130,7 @@ class Builder:
             problems,
             tuple(placed[1]),
             broken=_fatal(problems),
-            warnings=plan.warnings.get(layer.name, ()),
+            warnings=plan.warnings.get(layer.name, ()) + _rule_warnings(self.context, layer),
         )
 
     def _desire(self, layer: LayerSpec, ref: ObjectRef, manifest: Manifest) -> Desired:
@@ -151,7 +151,7 @@ class Builder:
                 raise RenderError("decryption is not supported yet", reason="NotSupported", hint="remove `decryption`")
             built = await self._built(plan, layer) if layer.path is not None else ()
             variables = await self._variables(layer)
-            _require_expressions(self.context, layer)
+            _rule_warnings(self.context, layer)
             finished = [self._finish(manifest, layer, variables) for manifest in (*built, *layer.manifests)]
             _require_shape(finished)
         except _Missing as error:
@@ -278,11 +278,10 @@ def _require_shape(manifests: Sequence[Manifest]) -> None:
             raise RenderError(f"{manifest.get('kind') or 'an object'} {name or 'without a name'}: {wrong}")
 
 
-def _require_expressions(context: Context, layer: LayerSpec) -> None:
-    """Raises SpecError when one of the layer's expressions does not compile."""
+def _rule_warnings(context: Context, layer: LayerSpec) -> tuple[str, ...]:
+    """What may be wrong with the layer's health rules. Raises SpecError when one of them does not compile."""
     expressions = [expression.as_input() for expression in layer.health.expressions]
-    if expressions:
-        context.rules.with_expressions(expressions, source="health.expressions")
+    return context.rules.warnings(expressions, source="health.expressions")
 
 
 def _hashes(snapshot: Snapshot, inputs: Mapping[str, str] | Sequence[str]) -> dict[str, str]:

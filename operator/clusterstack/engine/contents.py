@@ -22,6 +22,7 @@ class ReleaseContent:
     chart: ResolvedChart | None
     problem: Problem | None
     digest: str
+    warnings: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,12 +7,13 @@ from collections.abc import Callable, Hashable, Iterable, Mapping
 from dataclasses import dataclass, field
 
 from clusterstack.core.clean import clean
-from clusterstack.core.health import RuleSet
 from clusterstack.core.objects import GroupKind, Manifest, ObjectRef
 from clusterstack.core.ownership import Owner, stamp
 from clusterstack.core.scope import BUILTIN_CLUSTER_SCOPED, scopes_of
 from clusterstack.engine.claims import Claims
+from clusterstack.engine.rules import StackRules
 from clusterstack.engine.tally import Silence, Tally
+from clusterstack.engine.webhooks import Webhooks
 from clusterstack.engine.world import Clock, Cluster
 from clusterstack.render.pool import RendererPool
 from clusterstack.sources.fetcher import Fetcher
@@ -37,7 +38,9 @@ class Context:
     clock: Clock
     renderers: RendererPool
     fetcher: Fetcher
-    rules: RuleSet
+    rules: StackRules
+    webhooks: Webhooks
+    """Those that do not answer, shared by all stacks of the process."""
     account: str = ""
     scopes: dict[GroupKind, bool] = field(default_factory=dict)
     providers: dict[GroupKind, str] = field(default_factory=dict)

@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Hashable, Iterable
 
 from clusterstack.api.references import ObjectReference
+from clusterstack.core.board import SYNCING
 from clusterstack.core.gates import Answer, Blocker, Closed, Open, Unsynced, all_of
 from clusterstack.core.objects import ObjectRef, group_of
 from clusterstack.engine.context import Context
 from clusterstack.engine.judge import Judge
+from clusterstack.engine.served import unread
 from clusterstack.engine.world import Timer
 from clusterstack.kube.facts import kind_key, object_key
 from clusterstack.kube.observer import Watch
@@ -23,6 +25,7 @@ class Foreign:
         self._context, self._judge = context, judge
         self._references = tuple(references)
         self._watches: dict[ObjectRef, Watch] = {}
+        self._related: dict[ObjectRef, frozenset[Hashable]] = {}
         self._timers: dict[ObjectRef, Timer] = {}
 
     def answer(self) -> Answer:
@@ -31,7 +34,7 @@ class Foreign:
 
     def keys(self) -> frozenset[Hashable]:
         """What could change an open answer."""
-        return frozenset(
+        named = (
             self._context.release_key(f"{reference.namespace}/{reference.name}")
             if group_of(reference.api_version) == HELM_GROUP
             else object_key(
@@ -39,6 +42,7 @@ class Foreign:
             )
             for reference in self._references
         )
+        return frozenset((*named, *self._context.rules.keys)).union(*self._related.values())
 
     def close(self) -> None:
         for watch in self._watches.values():
@@ -60,18 +64,35 @@ class Foreign:
         if ref not in self._watches:
             self._watches[ref] = cluster.watch_object(resource, ref.namespace, ref.name)
         watch = self._watches[ref]
-        keys = frozenset({object_key(ref), watch.key})
+        keys = frozenset({object_key(ref), watch.key, *self._context.rules.keys})
         if not cluster.synced(watch):
-            return Unsynced(keys)
+            park = unread(resource, watch)
+            blind = Blocker(ref=ref, reason=park.reason, message=park.message)
+            return Unsynced(keys) if park.reason == SYNCING else Closed(blind, keys)
         live = cluster.live(ref)
         if live is None:
             return Closed(Blocker(ref=ref, reason="NotFound", message="does not exist yet"), keys)
+        keys |= self._follow(ref, self._judge.related(live))
         verdict = self._judge.judge(live)
         if verdict.recheck_at is not None:
             self._look_again(ref, verdict.recheck_at)
         if verdict.healthy:
             return Open()
         return Closed(Blocker(ref=ref, reason=verdict.reason, message=verdict.message), keys)
+
+    def _follow(self, ref: ObjectRef, others: Iterable[ObjectRef]) -> frozenset[Hashable]:
+        """Watch what the verdict on an object reads beside it; the keys of that."""
+        keys: set[Hashable] = set()
+        for other in others:
+            resource = self._context.cluster.preferred(other.group_kind)
+            if resource is None:
+                keys.add(kind_key(other.group_kind))
+                continue
+            if other not in self._watches:
+                self._watches[other] = self._context.cluster.watch_object(resource, other.namespace, other.name)
+            keys |= {object_key(other), self._watches[other].key}
+        self._related[ref] = frozenset(keys)
+        return self._related[ref]
 
     def _look_again(self, ref: ObjectRef, at: float) -> None:
         """Time alone may change the verdict."""

@@ -5,10 +5,11 @@ from __future__ import annotations
 from typing import Literal
 
 from clusterstack.api.common import API_VERSION
+from clusterstack.api.conditions import Reason
 from clusterstack.api.status import Phase
 from clusterstack.core.judgement import stack_phase
 from clusterstack.core.objects import Manifest
-from clusterstack.core.views import StackView
+from clusterstack.core.views import RulesView, StackView
 from clusterstack.kube.events import EventRecorder
 from clusterstack.telemetry.metrics import Metrics
 
@@ -30,6 +31,14 @@ class Herald:
         """Something that a person should know of a layer."""
         regarding = {"apiVersion": API_VERSION, "kind": "StackLayer", "metadata": {"name": f"{stack}.{layer}"}}
         self._recorder.record(regarding, kind="Warning", reason=reason, message=message)
+
+    def rules(self, config_map: Manifest, view: RulesView) -> None:
+        """The cluster-wide health rules have changed."""
+        for problem in view.problems:
+            self._recorder.record(config_map, kind="Warning", reason=Reason.RULE_INVALID, message=problem)
+        if not view.problems:
+            message = f"{view.count} health rules in force"
+            self._recorder.record(config_map, kind="Normal", reason=Reason.RULES_LOADED, message=message)
 
     def observe(self, stack: str, view: StackView) -> None:
         """A stack as it is about to be published."""

@@ -49,7 +49,7 @@ class HookRunner:
         self.release = release
         self._context, self._namespace, self._timeout = context, namespace, timeout
         self._save, self._waiting = save, waiting
-        self._judge = Judge(context.cluster, context.clock, rules=context.rules, policy=Policy.STRICT)
+        self._judge = Judge(context.cluster, context.clock, rules=context.rules.now, policy=Policy.STRICT)
 
     def has(self, event: str) -> bool:
         """Whether any hook runs for this event."""

@@ -12,30 +12,35 @@ import random
 from collections import defaultdict
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
-from clusterstack.core.board import SYNCING, Board, ObjectState, Present, Refused, Waiting
+from clusterstack.core.board import Board, ObjectState, Present, Refused, Waiting
 from clusterstack.core.content import Desired, Mode
 from clusterstack.core.health import State, Verdict
-from clusterstack.core.objects import Manifest, ObjectRef
+from clusterstack.core.objects import GroupKind, Manifest, ObjectRef
 from clusterstack.core.order import apply_rank, stage
-from clusterstack.core.outcome import Park, Reject, classify, kind_not_served
+from clusterstack.core.outcome import Park, Reject, classify
 from clusterstack.core.ownership import DIGEST_ANNOTATION
 from clusterstack.core.recreate import recreatable
 from clusterstack.engine.effort import CORRECTION_WINDOW, CORRECTIONS, Effort
+from clusterstack.engine.holdback import Holdback
+from clusterstack.engine.inquiry import Inquiry
 from clusterstack.engine.judge import Judge
 from clusterstack.engine.ledger import Ledger
 from clusterstack.engine.marks import bears_mark, other_writer
+from clusterstack.engine.served import explained, not_served, unread
 from clusterstack.engine.watches import Watches
-from clusterstack.engine.world import Clock, Cluster, Timer
+from clusterstack.engine.webhooks import Waiter, Webhooks, rehearse
+from clusterstack.engine.world import Clock, Cluster
 from clusterstack.errors import ApiError, TransportError
 from clusterstack.kube.facts import object_key
 from clusterstack.kube.live import Live
 from clusterstack.kube.resource import Resource
 
 IN_FLIGHT = 32
-FIRST_RETRY, LAST_RETRY, LAST_PROBE = 0.25, 30.0, 1.0
-LAST_STAGE, WEBHOOK_PATIENCE = 2, 30.0
-WORKLOADS = frozenset({("apps", "Deployment"), ("apps", "StatefulSet"), ("apps", "DaemonSet")})
+FIRST_RETRY, LAST_RETRY = 0.25, 30.0
+JOB = GroupKind("batch", "Job")
+NOT_AWAITED = Verdict(State.CURRENT, "NotAwaited", "", "awaited")
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,11 +58,19 @@ class Keeper:
     """The objects of one unit. `changed` is called after every change of `board`."""
 
     def __init__(
-        self, cluster: Cluster, clock: Clock, *, terms: Terms, ledger: Ledger, judge: Judge, changed: Callable[[], None]
+        self,
+        cluster: Cluster,
+        clock: Clock,
+        *,
+        terms: Terms,
+        ledger: Ledger,
+        judge: Judge,
+        webhooks: Webhooks,
+        changed: Callable[[], None],
     ) -> None:
         self.board = Board()
         self._cluster, self._clock, self._terms = cluster, clock, terms
-        self._ledger, self._judge, self._changed = ledger, judge, changed
+        self._ledger, self._judge, self._webhooks, self._changed = ledger, judge, webhooks, changed
         self._desired: dict[ObjectRef, Desired] = {}
         self._efforts: dict[ObjectRef, Effort] = {}
         self._dirty: list[tuple[int, int, ObjectRef]] = []
@@ -69,9 +82,9 @@ class Keeper:
         self._watchers: dict[Hashable, set[ObjectRef]] = defaultdict(set)
         self._keys: dict[ObjectRef, set[Hashable]] = defaultdict(set)
         self._watches = Watches(cluster)
+        self._inquiry = Inquiry(cluster, clock, judge, self._watches, self._subscribe)
         self._sequence = 0
-        self._webhooks_at = 0.0
-        self._webhooks_timer: Timer | None = None
+        self._holdback = Holdback(cluster, clock, self.board, self._wake.set)
 
     def want(self, desired: Iterable[Desired]) -> None:
         """Keep exactly these objects from now on; what is dropped is left as it is in the cluster."""
@@ -80,7 +93,7 @@ class Keeper:
             self._drop(ref)
         changed = [ref for ref, item in wanted.items() if ref in self._desired and self._desired[ref].want != item.want]
         self._desired = wanted
-        self._hold_webhooks()
+        self._holdback.begin(wanted)
         self.board.expect(wanted, changed)
         since = self._cluster.facts.now
         for ref in wanted:
@@ -118,8 +131,7 @@ class Keeper:
         for ref in list(self._desired):
             self._drop(ref)
         self._desired.clear()
-        if self._webhooks_timer is not None:
-            self._webhooks_timer.cancel()
+        self._holdback.close()
         self._facts.close()
         self._watches.close()
 
@@ -135,27 +147,13 @@ class Keeper:
             ref = self._dirty[0][2]
             if ref in self._flying:
                 self._again.add(ref)
-            elif any(earlier < stage(ref) for earlier in self._flying.values()) or self._too_early(ref):
+            elif any(earlier < stage(ref) for earlier in self._flying.values()) or self._holdback.too_early(ref):
                 return
             elif ref in self._desired:
                 self._flying[ref] = stage(ref)
                 flights.create_task(self._fly(ref))
             heapq.heappop(self._dirty)
             self._queued.discard(ref)
-
-    def _hold_webhooks(self) -> None:
-        """A webhook configuration that comes before its server is up refuses what the server itself needs to start."""
-        if any(stage(ref) == LAST_STAGE for ref in self._desired):
-            self._webhooks_at = self._clock.now() + WEBHOOK_PATIENCE
-            if self._webhooks_timer is not None:
-                self._webhooks_timer.cancel()
-            self._webhooks_timer = self._clock.later(WEBHOOK_PATIENCE, self._wake.set)
-
-    def _too_early(self, ref: ObjectRef) -> bool:
-        """New webhook configurations wait for the unit's workloads, not for ever: some wait for each other."""
-        if stage(ref) != LAST_STAGE or self._clock.now() >= self._webhooks_at or self._cluster.live(ref) is not None:
-            return False
-        return any((other.group, other.kind) in WORKLOADS for other in self.board.blockers)
 
     async def _fly(self, ref: ObjectRef) -> None:
         effort = self._efforts.setdefault(ref, Effort())
@@ -169,7 +167,7 @@ class Keeper:
                 case _ if self._desired.get(ref) is not desired:
                     self.mark(ref)
                 case Park() as park:
-                    self._park(ref, effort, park, since)
+                    self._park(ref, effort, explained(park, self._cluster, self._watches, desired), since)
                 case Reject("Immutable") if self._may_recreate(ref, desired):
                     await self._recreate(ref, desired, effort, since)
                 case Reject(reason, message):
@@ -187,16 +185,19 @@ class Keeper:
         if self._desired.get(ref) is not desired:
             return self.mark(ref)
         if resource is None:
-            return self._park(ref, effort, kind_not_served(ref.group_kind), since)
+            park = not_served(self._cluster, self._watches, desired.api_version, ref.kind)
+            return self._park(ref, effort, park, since)
         if resource.namespaced and not ref.namespace:
             return self._refuse(ref, effort, "NamespaceRequired", f"{ref} is namespaced and names no namespace")
         watch = self._watches.kind(resource)
         if not self._cluster.synced(watch):
-            return self._park(ref, effort, Park(SYNCING, f"reading {resource.plural}", (watch.key,)), since)
+            return self._park(ref, effort, unread(resource, watch), since)
         live = self._cluster.live(ref)
         if live is not None and not self._must_write(ref, desired, live, effort):
             self._ledger.recall(ref, desired, live)
             return self._settle(ref, live, since)
+        if live is None and desired.mode is not Mode.IGNORE and await self._collected(ref, desired):
+            return None
         if desired.mode is not Mode.APPLY and live is None and await self._left_alone(ref, desired, resource, since):
             return None
         return await self._apply(ref, desired, resource, effort)
@@ -212,9 +213,10 @@ class Keeper:
         self._ledger.record(ref, desired, live, created=created, marked=marked)
         if self._desired.get(ref) is not desired:
             return self.mark(ref)
-        effort.attempts, effort.unanswered = 0, False
-        if before is None or live.generation != before.generation:
-            effort.applied_at = self._clock.wall().timestamp()
+        effort.wrote(before, live, self._clock.wall().timestamp())
+        if effort.webhook is not None:
+            self._webhooks.answered(effort.webhook)
+            effort.webhook = None
         return self._settle(ref, live, since)
 
     def _may_recreate(self, ref: ObjectRef, desired: Desired) -> bool:
@@ -302,55 +304,52 @@ class Keeper:
         )
 
     def _settle(self, ref: ObjectRef, live: Live, since: int) -> None:
-        if not self._desired[ref].awaited:
-            return self._note(ref, Present(Verdict(State.CURRENT, "NotAwaited", "", "awaited")), applied=True)
-        for related in self._judge.related(live):
-            self._follow(ref, related, since)
+        desired = self._desired[ref]
+        if ref.group_kind == JOB and self._ledger.finished(ref, desired, live):
+            self._changed()
+        if not desired.awaited:
+            return self._note(ref, Present(NOT_AWAITED), applied=True)
         effort = self._efforts[ref]
-        verdict = self._judge.judge(live, applied_at=effort.applied_at)
-        if verdict.healthy:
-            self._watches.childless(ref)
-        else:
-            verdict = self._explain(ref, live, verdict, since)
-        if verdict.recheck_at is not None:
-            self._retry(ref, effort, max(0.1, verdict.recheck_at - self._clock.wall().timestamp()))
-        return self._note(ref, Present(verdict), applied=True)
+        found = self._inquiry.find(ref, live, effort, since)
+        if found.recheck_at is not None:
+            self._retry(ref, effort, max(0.1, found.recheck_at - self._clock.wall().timestamp()))
+        return self._note(ref, Present(found.verdict), applied=True, strict=found.strict)
 
-    def _explain(self, ref: ObjectRef, live: Live, verdict: Verdict, since: int) -> Verdict:
-        """The verdict again, with what the object's children say; they are watched only while it is not healthy."""
-        query = self._judge.children(live)
-        if query is None or not query.kinds:
-            return verdict
-        kind = query.kinds[0]
-        resource = self._cluster.preferred(kind)
-        if resource is None:
-            return verdict
-        watch = self._watches.children(ref, resource, query.namespace, query.selector)
-        self._subscribe([watch.key], ref, since)
-        if not self._cluster.synced(watch):
-            return verdict
-        children = self._cluster.members(watch)
-        if query.owner_uid:
-            children = tuple(one for one in children if any(o.uid == query.owner_uid for o in one.owner_references))
-        return self._judge.judge(live, children=children, applied_at=self._efforts[ref].applied_at)
-
-    def _follow(self, ref: ObjectRef, other: ObjectRef, since: int) -> None:
-        """Watch another object that a verdict reads."""
-        self._subscribe([object_key(other)], ref, since)
-        self._watches.one(other)
+    async def _collected(self, ref: ObjectRef, desired: Desired) -> bool:
+        """Whether this is a Job that was deleted after it had been seen to end: it is not run again."""
+        last = self._cluster.last(ref)
+        if last is not None and self._ledger.finished(ref, desired, last):
+            self._changed()
+        end = self._ledger.end(ref, desired)
+        if not end or await self._read(ref, desired) is not None:
+            return False
+        if self._desired.get(ref) is not desired:
+            self.mark(ref)
+            return True
+        verdict = self._judge.collected(desired.manifest, ref, end) if desired.awaited else NOT_AWAITED
+        self._note(ref, Present(verdict), applied=True)
+        return True
 
     def _park(self, ref: ObjectRef, effort: Effort, park: Park, since: int) -> None:
         keys = list(park.keys)
         if park.reason in ("NamespaceMissing", "NamespaceTerminating"):
             self._watches.one(ObjectRef("", "Namespace", "", ref.namespace))
-        if park.service is not None:
-            keys += self._watches.endpoints(*park.service)
         effort.parked = tuple(keys)
         self._subscribe(keys, ref, since)
         self._note(ref, Waiting(park.reason, park.message), applied=False)
-        ceiling = LAST_PROBE if park.webhook else LAST_RETRY
-        self._retry(ref, effort, min(ceiling, FIRST_RETRY * 2 ** min(effort.attempts, 10)))
+        if park.webhook:
+            effort.webhook, effort.leave = park, self._webhooks.wait(park, self._waiter(ref, self._desired[ref]))
+            return
+        self._retry(ref, effort, min(LAST_RETRY, FIRST_RETRY * 2 ** min(effort.attempts, 10)))
         effort.attempts += 1
+
+    def _waiter(self, ref: ObjectRef, desired: Desired) -> Waiter:
+        write = partial(rehearse, self._cluster, desired, account=self._terms.account, lane=self._terms.lane)
+
+        def told(message: str) -> None:
+            self._note(ref, Waiting("WebhookNotReady", message), applied=False)
+
+        return Waiter(ref, write, told, partial(self.mark, ref))
 
     def _refuse(self, ref: ObjectRef, effort: Effort, reason: str, message: str) -> None:
         self._note(ref, Refused(reason, message), applied=False)
@@ -362,16 +361,14 @@ class Keeper:
         effort.timer = self._clock.later(delay * random.uniform(0.8, 1.2), lambda: self.mark(ref))  # noqa: S311
 
     def _unpark(self, ref: ObjectRef, effort: Effort) -> None:
-        if effort.timer is not None:
-            effort.timer.cancel()
-            effort.timer = None
+        effort.rest()
         for key in effort.parked:
             if key != object_key(ref):
                 self._unsubscribe(key, ref)
         effort.parked = ()
 
-    def _note(self, ref: ObjectRef, state: ObjectState, *, applied: bool) -> None:
-        if ref in self._desired and self.board.put(ref, state, applied=applied):
+    def _note(self, ref: ObjectRef, state: ObjectState, *, applied: bool, strict: Verdict | None = None) -> None:
+        if ref in self._desired and self.board.put(ref, state, applied=applied, strict=strict):
             self._wake.set()
             self._changed()
 
@@ -391,8 +388,8 @@ class Keeper:
 
     def _drop(self, ref: ObjectRef) -> None:
         effort = self._efforts.pop(ref, None)
-        if effort is not None and effort.timer is not None:
-            effort.timer.cancel()
+        if effort is not None:
+            effort.rest()
         for key in tuple(self._keys[ref]):
             self._unsubscribe(key, ref)
         del self._keys[ref]

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+from clusterstack.api.references import HealthPolicy, ObjectReference
 from clusterstack.api.status import Phase
 from clusterstack.core.gates import (
     Answer,
@@ -26,12 +27,13 @@ from clusterstack.core.views import PruneView
 from clusterstack.engine.chronicle import Chronicle
 from clusterstack.engine.contents import Content, Latest
 from clusterstack.engine.context import Context
-from clusterstack.engine.foreign import Foreign
+from clusterstack.engine.foreign import HELM_GROUP, Foreign
 from clusterstack.engine.judge import Judge
 from clusterstack.engine.keeper import Terms
 from clusterstack.engine.ledger import Ledger
 from clusterstack.engine.publish import LayerPublisher
 from clusterstack.engine.release import ReleaseUnit
+from clusterstack.engine.rules import judge_anew
 from clusterstack.engine.unit import ManifestUnit, UnitState
 from clusterstack.engine.view import layer_view
 from clusterstack.engine.wait import opened, sleep
@@ -113,6 +115,7 @@ class Layer:
         """Run the newest content until the next one, for ever. What is broken leaves the last good one running."""
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._observe())
+            tasks.create_task(judge_anew(self._context.rules, self._context.cluster.facts, lambda: self.units))
             number = 0
             while True:
                 content, number = await self.contents.newer(number)
@@ -163,7 +166,7 @@ class Layer:
         self._running, self._open, self.units, self._bug = content, False, [], None
         self._resume(content)
         self.chronicle.begin(content.revision)
-        foreign = Foreign(self._context, content.spec.requires, self._judge(content))
+        foreign = self._foreign(content, content.spec.requires)
         try:
             if content.digest != self.ledger.inventory.applied:
                 self._tell(replace(self.facts, phase=Phase.WAITING))
@@ -187,8 +190,7 @@ class Layer:
 
     async def _keep(self, content: Content) -> None:
         manifests = ManifestUnit(
-            self._context.cluster,
-            self._context.clock,
+            self._context,
             terms=self._terms(content, ""),
             ledger=self.ledger,
             judge=self._judge(content),
@@ -209,12 +211,14 @@ class Layer:
 
     def _release(self, content: Content, index: int) -> ReleaseUnit:
         release = content.releases[index]
+        as_helm = release.spec.origin.group == HELM_GROUP  # a HelmRelease is Ready once its objects are
         return ReleaseUnit(
             self._context,
             release,
             terms=self._terms(content, release.spec.id, release.spec.drift),
             ledger=self.ledger,
-            judge=self._judge(content, release.spec.health_expressions),
+            judge=self._judge(content, release.spec.health_expressions, awaited=as_helm),
+            awaited=not (as_helm and content.spec.health.policy is HealthPolicy.EXISTS),
             changed=self._poke,
         )
 
@@ -228,15 +232,18 @@ class Layer:
             force=spec.force,
         )
 
-    def _judge(self, content: Content, more: Sequence[Manifest] = ()) -> Judge:
+    def _foreign(self, content: Content, references: Sequence[ObjectReference]) -> Foreign:
+        """Objects that are awaited by name are judged also where the layer's own have only to exist."""
+        return Foreign(self._context, references, self._judge(content, awaited=True))
+
+    def _judge(self, content: Content, more: Sequence[Manifest] = (), *, awaited: bool = False) -> Judge:
+        """By the layer's rules, after those of a release; what is `awaited` has to do more than exist."""
         spec = content.spec
         expressions = [expression.as_input() for expression in spec.health.expressions]
-        rules = self._context.rules
-        if expressions:
-            rules = rules.with_expressions(expressions, source=f"layer {self.name}")
-        if more:
-            rules = rules.with_expressions(more, source=f"a release of layer {self.name}")
+        rules = self._context.rules.over(more, expressions, source=f"layer {self.name}")
         policy = Policy(str(spec.health.policy))
+        if awaited and policy is Policy.EXISTS:
+            policy = Policy.KSTATUS
         return Judge(self._context.cluster, self._context.clock, rules=rules, policy=policy)
 
     def _gate(self, content: Content, foreign: Foreign) -> Answer:
@@ -255,7 +262,7 @@ class Layer:
 
     async def _check(self, content: Content) -> None:
         """Keep `health.checks` evaluated: objects that the layer awaits beside its own."""
-        foreign = Foreign(self._context, content.spec.health.checks, self._judge(content))
+        foreign = self._foreign(content, content.spec.health.checks)
         facts = self._context.cluster.facts
         try:
             while True:
@@ -277,7 +284,7 @@ class Layer:
     def blockers(self, limit: int = 10) -> tuple[Blocker, ...]:
         """What keeps the layer from being Ready, that which says most first."""
         found: list[Blocker] = [*([self._bug] if self._bug is not None else []), *self._problems()]
-        for unit in self.units:
+        for unit in self._awaited():
             state = unit.state()
             if state.pending is not None and (state.broken or not unit.keeper.board.blockers):
                 found.append(state.pending)
@@ -299,8 +306,11 @@ class Layer:
     def states(self) -> list[UnitState]:
         return [unit.state() for unit in self.units]
 
+    def _awaited(self) -> list[ManifestUnit | ReleaseUnit]:
+        return [unit for unit in self.units if unit.awaited]
+
     def assess(self) -> Assessment:
-        content, states = self.content, self.states()
+        content, states = self.content, [unit.state() for unit in self._awaited()]
         return assess(
             Parts(
                 suspended=content is not None and content.spec.suspend,
@@ -346,8 +356,8 @@ class Layer:
             return None
         if self.applied:
             self.chronicle.applied()
-            if self.ledger.dirty and not ready:
-                await self.ledger.flush()
+        if self.ledger.pressing or (self.ledger.dirty and self.applied and not ready):
+            await self.ledger.flush()
         if not ready:
             self.chronicle.not_ready()
         elif not (self.facts.phase is Phase.READY and self.facts.applied == content.digest):
@@ -359,7 +369,7 @@ class Layer:
             await self._publisher.commit(self._publisher.view(layer_view(self, assessment)))
             if self._changed.is_set() and self.assess().phase is not Phase.READY:
                 return None
-        elif self.ledger.dirty:
+        elif self.ledger.dirty and self.applied:
             await self.ledger.flush()
         self._tell(
             replace(

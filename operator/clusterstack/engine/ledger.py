@@ -10,6 +10,7 @@ from dataclasses import replace
 from typing import Any
 
 from clusterstack.core.content import Desired
+from clusterstack.core.health import finished
 from clusterstack.core.inventory import Entry, Inventory, Origin, decode, encode, settle_origin
 from clusterstack.core.objects import Manifest, ObjectRef
 from clusterstack.core.ownership import MANAGER
@@ -106,7 +107,7 @@ class Ledger:
         self.inventory = inventory
         self._entries: dict[ObjectRef, Entry] = dict(inventory.entries)
         self._lock = asyncio.Lock()
-        self.dirty = False
+        self.dirty = self.pressing = False
 
     def entry(self, ref: ObjectRef) -> Entry | None:
         return self._entries.get(ref)
@@ -125,9 +126,8 @@ class Ledger:
         origin = settle_origin(
             entry, created=created, creation_timestamp=live.creation_timestamp, uid=live.uid, marked=marked
         )
-        known = replace(
-            entry, origin=origin, uid=live.uid, want=desired.want, fields=live.fields_digest(desired.manager)
-        )
+        fields = live.fields_digest(desired.manager)
+        known = replace(entry, origin=origin, uid=live.uid, want=desired.want, fields=fields, end="")
         drifted = not created and entry.want == desired.want and bool(entry.fields)
         self._wrote("created" if created else "corrected" if drifted else "configured")
         self.dirty = self.dirty or known != self._entries.get(ref)
@@ -138,6 +138,23 @@ class Ledger:
         entry = self._entries.get(ref)
         if entry is not None and not entry.uid and bears_mark(desired, live.annotations):
             self.record(ref, desired, live, created=False, marked=True)
+
+    def end(self, ref: ObjectRef, desired: Desired) -> str:
+        """How a Job of this very content ended, as `finished` has noted it; empty for anything else."""
+        entry = self._entries.get(ref)
+        return entry.end if entry is not None and entry.want == desired.want else ""
+
+    def finished(self, ref: ObjectRef, desired: Desired, live: Live) -> bool:
+        """Note how a Job ended, if it has: whether that is news, which must not wait to be written."""
+        entry = self._entries.get(ref)
+        if entry is None or (entry.want, entry.uid) != (desired.want, live.uid):
+            return False
+        end = finished(live.manifest())
+        if end in ("", entry.end):
+            return False
+        self._entries[ref] = replace(entry, end=end)
+        self.dirty = self.pressing = True
+        return True
 
     async def announce(self, unit: str, desired: Iterable[Desired]) -> None:
         """Write-ahead: what is about to be applied joins what is there."""
@@ -167,6 +184,6 @@ class Ledger:
     async def flush(self) -> None:
         """Write what is not written yet."""
         async with self._lock:
-            self.dirty = False
+            self.dirty = self.pressing = False
             self.inventory = replace(self.inventory, entries=dict(self._entries))
             await self._store.save(self.inventory)

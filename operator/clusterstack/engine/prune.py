@@ -6,12 +6,13 @@ from collections.abc import Callable, Collection, Mapping
 from functools import partial
 
 from clusterstack.core.inventory import Entry
-from clusterstack.core.objects import ObjectRef
+from clusterstack.core.objects import GroupKind, ObjectRef
 from clusterstack.core.order import teardown_rank
 from clusterstack.core.prune import Fate, Stale, fate, stale
 from clusterstack.engine.context import Context
 from clusterstack.engine.ledger import Ledger
 from clusterstack.errors import ApiError, TransportError
+from clusterstack.kube.resource import CUSTOM_RESOURCE_DEFINITION as CRD
 from clusterstack.telemetry.logs import logger
 
 LOG = logger(__name__)
@@ -75,7 +76,9 @@ async def remove(
         served = await context.cluster.resource(entry.api_version, ref.kind) or context.cluster.preferred(
             ref.group_kind
         )
-        version = entry.api_version if served is None else served.api_version  # that of the entry may have been retired
+        if served is None:
+            return False if not entry.uid or await _withdrawn(context, ref.group_kind) else None
+        version = served.api_version  # that of the entry may have been retired
         live = await context.cluster.get(version, ref.kind, ref.namespace, ref.name, account=context.account)
         if live is None:
             return False
@@ -91,3 +94,18 @@ async def remove(
     except (ApiError, TransportError) as error:
         LOG.warning("not deleted", extra={"stack": context.stack, "object": str(ref), "error": str(error)})
         return None
+
+
+async def _withdrawn(context: Context, kind: GroupKind) -> bool:
+    """Whether a kind that is not served is really no more, and its objects with it: neither does an aggregated API that
+    is down hide it, nor is its CRD there, not established or not yet noticed by an API server that has just started."""
+    prefix = f"{kind.group}/"
+    if any(version.startswith(prefix) for version in context.cluster.unanswered()):
+        return False
+    crds = await context.cluster.list(CRD.api_version, CRD.kind, metadata_only=True)
+    names = [crd["metadata"]["name"] for crd in crds]
+    for name in (name for name in names if name.partition(".")[2] == kind.group):
+        crd = await context.cluster.get(CRD.api_version, CRD.kind, "", name)
+        if crd is not None and crd["spec"]["names"]["kind"] == kind.kind:
+            return False
+    return True

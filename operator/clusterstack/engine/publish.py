@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from clusterstack.api.common import API_VERSION
-from clusterstack.api.conditions import DRIFTED, PRUNE_BLOCKED, SOURCE_READY
+from clusterstack.api.conditions import DRIFTED, HEALTH_RULES_READY, HEALTHY, PRUNE_BLOCKED, SOURCE_READY
 from clusterstack.api.status import Phase
 from clusterstack.core.objects import Manifest
 from clusterstack.core.ownership import MANAGER
@@ -21,6 +21,7 @@ from clusterstack.telemetry.logs import logger
 
 LOG = logger(__name__)
 QUIET = 1.0
+_TOLD = frozenset({SOURCE_READY, HEALTHY, HEALTH_RULES_READY, PRUNE_BLOCKED, DRIFTED})
 RETRY = 2.0
 
 Announce = Callable[[Manifest, str, str], None]
@@ -151,7 +152,7 @@ class LayerPublisher(Publisher):
             same = previous.get("phase") == Phase.READY == view.phase and previous.get("digest") == view.digest
             status = layer_status(view, previous=previous, now=now)
             shown = ("objects", "warnings", "drift", "prunePlan")
-            if same and all(previous.get(key) == status.get(key) for key in shown):
+            if same and all(previous.get(key) == status.get(key) for key in shown) and _told(previous) == _told(status):
                 return dict(previous)
             return status
 
@@ -180,18 +181,20 @@ def _gist(status: Mapping[str, Any]) -> tuple[object, ...]:
     """What of a Ready stack's status is worth a write when it changes."""
     layers = [(layer.get("name"), layer.get("phase"), layer.get("progress")) for layer in status.get("layers") or ()]
     summary = status.get("summary") or {}
-    conditions = [
-        (one["type"], one["status"], one["reason"], one["message"])
-        for one in status.get("conditions") or ()
-        if one["type"] in (SOURCE_READY, PRUNE_BLOCKED, DRIFTED)
-    ]
     return (
         status.get("observedGeneration"),
         status.get("lastHandledReconcileAt"),
         summary.get("revision"),
         layers,
-        conditions,
+        _told(status),
     )
+
+
+def _told(status: Mapping[str, Any]) -> list[tuple[str, ...]]:
+    """Those conditions that may change while the phase does not."""
+    conditions = status.get("conditions") or ()
+    keys = ("type", "status", "reason", "message")
+    return [tuple(str(one.get(key)) for key in keys) for one in conditions if one["type"] in _TOLD]
 
 
 def _message(status: Mapping[str, Any]) -> str:

@@ -38,7 +38,8 @@ BUSY_PAUSE, BUSY_PATIENCE = 5.0, 120.0
 
 
 class ReleaseUnit:
-    """One release of a layer."""
+    """One release of a layer. `awaited`: the layer is Ready only once it is; else only whoever names it waits for it,
+    as with Flux for a HelmRelease of a Kustomization without `wait`."""
 
     def __init__(
         self,
@@ -48,13 +49,20 @@ class ReleaseUnit:
         terms: Terms,
         ledger: Ledger,
         judge: Judge,
+        awaited: bool = True,
         changed: Callable[[], None],
     ) -> None:
-        self.content, self.spec = content, content.spec
+        self.content, self.spec, self.awaited = content, content.spec, awaited
         self.name = content.spec.id
         self._context, self._changed, self._terms = context, changed, terms
         self.keeper = Keeper(
-            context.cluster, context.clock, terms=terms, ledger=ledger, judge=judge, changed=self._objects_changed
+            context.cluster,
+            context.clock,
+            terms=terms,
+            ledger=ledger,
+            judge=judge,
+            webhooks=context.webhooks,
+            changed=self._objects_changed,
         )
         self._records = Records(
             context.cluster, name=self.spec.release_name, namespace=self.spec.storage_namespace, account=terms.account

@@ -33,13 +33,13 @@ async def resolve(context: Context, specs: Sequence[ReleaseSpec]) -> dict[str, R
 async def _content(context: Context, spec: ReleaseSpec) -> ReleaseContent:
     wanted = spec_digest(spec, key=context.installation.key)
     try:
-        if spec.health_expressions:
-            context.rules.with_expressions(spec.health_expressions, source="healthCheckExprs")
+        risky = context.rules.warnings(spec.health_expressions, source="healthCheckExprs")
         chart = await _chart(context, spec)
     except ClusterStackError as error:
         problem = Problem(error.reason, f"release {spec.id}: {error.explained}", unit=spec.id, retryable=True)
         return ReleaseContent(spec, None, problem, digest([wanted, problem.reason]))
-    return ReleaseContent(spec, chart, None, digest([wanted, chart.digest]))
+    warnings = tuple(f"release {spec.id}: {warning}" for warning in risky)
+    return ReleaseContent(spec, chart, None, digest([wanted, chart.digest]), warnings)
 
 
 async def _chart(context: Context, spec: ReleaseSpec) -> ResolvedChart:

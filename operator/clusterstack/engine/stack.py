@@ -161,7 +161,7 @@ class Stack:
                     LOG.warning("the stack is looked at again", extra={"stack": stack.name, "error": str(error)})
                     delay = PASS_AGAIN
         self._publish()
-        keys = [self.key, *self._sources.keys(), *self._reads.keys()]
+        keys = [self.key, *self._sources.keys(), *self._reads.keys(), self._context.rules.shared]
         await changed_or_later(self._context.cluster.facts, keys, since, self._context.clock, delay)
         return True
 
@@ -207,6 +207,11 @@ class Stack:
 
     async def _declared(self, stack: ClusterStack, snapshots: Mapping[str, Snapshot]) -> tuple[LayerSpec, ...] | None:
         """The effective layers in topological order; None, and `problems` say why, when there are none to run."""
+        try:
+            self._context.rules.declare([rule.as_input() for rule in stack.spec.defaults.health.expressions])
+        except SpecError as error:
+            self._problems = (Problem(error.reason, str(error)),)
+            return None
         try:
             tree = await self._tree.layers(stack.spec, snapshots) if stack.spec.flux is not None else None
         except ClusterStackError as error:
@@ -338,6 +343,7 @@ class Stack:
             graph=self._graph,
             revision=self._revision,
             sources=self._sources.views(),
+            rules=self._context.rules.view,
             problems=self._problems,
             suspended=self._stack is not None and self._stack.spec.suspend,
             deleting=self._deleting,

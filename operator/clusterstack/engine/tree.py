@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from clusterstack.api.spec import LayerSpec, Source, StackSpec, parse_layer
 from clusterstack.core.content import Problem
 from clusterstack.core.objects import Manifest
 from clusterstack.engine.context import Context
-from clusterstack.errors import SourceError
+from clusterstack.errors import SourceError, SpecError
 from clusterstack.flux.layers import FluxTree, read_tree
 from clusterstack.render.kustomization import build
 from clusterstack.render.protocol import BuildFields
@@ -49,7 +50,19 @@ class TreeReader:
         }
         self.shared = tree.shared
         self.sources = tuple(Source.model_validate(source, by_alias=True, by_name=False) for source in tree.sources)
-        return tuple(parse_layer(layer, where=f"flux[{layer['name']}]") for layer in tree.layers)
+        policy = spec.defaults.health.as_input().get("policy")
+        return tuple(self._layer(_gated(layer, policy)) for layer in tree.layers)
+
+    def _layer(self, declared: Mapping[str, Any]) -> LayerSpec:
+        """One layer. Health rules that are not even rules break it alone; anything else wrong, the whole tree."""
+        where = f"flux[{declared['name']}]"
+        try:
+            return parse_layer(declared, where=where)
+        except SpecError as error:
+            health = {key: value for key, value in (declared.get("health") or {}).items() if key != "expressions"}
+            layer = parse_layer({**declared, "health": health}, where=where)
+            self.broken[layer.name] = Problem("RuleInvalid", str(error))
+            return layer
 
     async def _read(self, snapshot: Snapshot, name: str, path: str, fields: BuildFields) -> FluxTree:
         built = await build(
@@ -61,3 +74,11 @@ class TreeReader:
             source=f"source {name}",
         )
         return read_tree(built.objects, source=name, path=path)
+
+
+def _gated(layer: Mapping[str, Any], policy: str | None) -> Mapping[str, Any]:
+    """A layer that waits for its objects waits as Flux does, or as the stack's own default says if it has one."""
+    health = layer.get("health") or {}
+    if policy is None or health.get("policy") != "KStatus":
+        return layer
+    return {**layer, "health": {**health, "policy": policy}}

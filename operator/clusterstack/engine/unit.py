@@ -7,11 +7,11 @@ from dataclasses import dataclass
 
 from clusterstack.core.content import Desired
 from clusterstack.core.gates import Blocker
+from clusterstack.engine.context import Context
 from clusterstack.engine.judge import Judge
 from clusterstack.engine.keeper import Keeper, Terms
 from clusterstack.engine.ledger import Ledger
 from clusterstack.engine.wait import sleep
-from clusterstack.engine.world import Clock, Cluster
 from clusterstack.errors import ApiError, TransportError
 
 ANNOUNCE_AGAIN = 2.0
@@ -39,13 +39,22 @@ class ManifestUnit:
     """The objects that a layer renders itself."""
 
     name = ""
+    awaited = True
     warnings: tuple[str, ...] = ()
 
     def __init__(
-        self, cluster: Cluster, clock: Clock, *, terms: Terms, ledger: Ledger, judge: Judge, changed: Callable[[], None]
+        self, context: Context, *, terms: Terms, ledger: Ledger, judge: Judge, changed: Callable[[], None]
     ) -> None:
-        self.keeper = Keeper(cluster, clock, terms=terms, ledger=ledger, judge=judge, changed=changed)
-        self._clock, self._ledger, self._changed = clock, ledger, changed
+        self.keeper = Keeper(
+            context.cluster,
+            context.clock,
+            terms=terms,
+            ledger=ledger,
+            judge=judge,
+            webhooks=context.webhooks,
+            changed=changed,
+        )
+        self._clock, self._ledger, self._changed = context.clock, ledger, changed
         self._announced = False
         self._pending: Blocker | None = Blocker(reason="Pending", message="its manifests to be announced")
 

@@ -10,7 +10,10 @@ from clusterstack.core.views import Counts, DriftView, LayerView, UnitView
 from clusterstack.engine.unit import UnitState
 
 if TYPE_CHECKING:
+    from clusterstack.core.gates import Blocker
     from clusterstack.engine.layer import Layer
+
+SHOWN = 3
 
 
 def layer_view(layer: Layer, assessment: Assessment) -> LayerView:
@@ -31,9 +34,12 @@ def layer_view(layer: Layer, assessment: Assessment) -> LayerView:
             sum(state.ready for state in states),
             sum(state.total for state in states),
             sum(state.failed for state in states),
+            sum(unit.keeper.board.passed for unit in layer.units),
         ),
         waiting_on=layer.waiting if waiting else (),
         blocking=blockers,
+        unwell=_unwell(layer),
+        sick=_sick(layer),
         reason=assessment.reason,
         message=assessment.message,
         stalled=assessment.stalled,
@@ -48,11 +54,26 @@ def layer_view(layer: Layer, assessment: Assessment) -> LayerView:
         units=tuple(_unit(state) for state in states if state.name),
         warnings=tuple(f"{claim.ref} is also declared here; layer {claim.owner} owns it" for claim in content.claims)
         + content.warnings
+        + tuple(warning for release in content.releases for warning in release.warnings)
         + tuple(problem.message for problem in content.problems)
-        + tuple(warning for unit in layer.units for warning in unit.warnings),
+        + tuple(warning for unit in layer.units for warning in unit.warnings)
+        + tuple(f"{ref}: {note}" for unit in layer.units for ref, note in sorted(unit.keeper.board.notes.items())),
         history=chronicle.history,
         generation=1,
     )
+
+
+def _unwell(layer: Layer) -> tuple[Blocker, ...]:
+    """What the strict rules find wrong, the telling ones of each unit first; else what the unit itself is at."""
+    found: list[Blocker] = []
+    for unit in layer.units:
+        pending = unit.state().pending
+        found += list(unit.keeper.board.sickest(SHOWN)) or ([pending] if pending is not None else [])
+    return tuple(found[:SHOWN])
+
+
+def _sick(layer: Layer) -> int:
+    return sum(len(unit.keeper.board.unwell) or unit.state().pending is not None for unit in layer.units)
 
 
 def _drift(layer: Layer) -> DriftView:

@@ -5,12 +5,15 @@ from __future__ import annotations
 from collections.abc import Collection, Hashable
 
 from clusterstack.core.objects import GroupKind, ObjectRef
+from clusterstack.core.webhooks import SERVICE_LABEL
 from clusterstack.engine.world import Cluster
 from clusterstack.kube.facts import object_key
 from clusterstack.kube.observer import Watch
 from clusterstack.kube.resource import CONFIG_MAP, NAMESPACE, SECRET, Resource
 
 ENDPOINT_SLICE = GroupKind("discovery.k8s.io", "EndpointSlice")
+MOST_EVENTS = 16
+"""How many objects of a unit are explained by Events at a time: the API server does not cache these."""
 
 
 class Reads:
@@ -40,6 +43,8 @@ class Watches:
     def __init__(self, cluster: Cluster) -> None:
         self._cluster = cluster
         self._held: dict[Hashable, Watch] = {}
+        self._events: dict[ObjectRef, tuple[str, Watch]] = {}
+        self._servers: dict[ObjectRef, dict[ObjectRef, tuple[Watch, Watch]]] = {}
 
     def kind(self, resource: Resource) -> Watch:
         """Everything of ours of one kind."""
@@ -61,20 +66,47 @@ class Watches:
             self._held[key] = self._cluster.watch_children(resource, namespace, selector)
         return self._held[key]
 
-    def endpoints(self, namespace: str, service: str) -> tuple[Hashable, ...]:
-        """A webhook's endpoints: when they appear, it may answer. The keys under which they are published."""
-        resource = self._cluster.preferred(ENDPOINT_SLICE)
-        if resource is None:
+    def events(self, of: ObjectRef, resource: Resource, namespace: str, uid: str) -> Watch | None:
+        """The Events of an object, or of a child that speaks for it; None when too many are being watched already."""
+        known, watch = self._events.get(of, ("", None))
+        if watch is not None and known == uid:
+            return watch
+        if watch is not None:
+            watch.release()
+        elif len(self._events) >= MOST_EVENTS:
+            return None
+        watch = self._cluster.watch_events(resource, namespace, uid)
+        self._events[of] = uid, watch
+        return watch
+
+    def server(self, of: ObjectRef, service: ObjectRef) -> tuple[Watch, ...]:
+        """A Service that an object needs, and its EndpointSlices."""
+        services, slices = self._cluster.preferred(service.group_kind), self._cluster.preferred(ENDPOINT_SLICE)
+        if services is None or slices is None:
             return ()
-        of = ObjectRef("", "Service", namespace, service)
-        return (self.children(of, resource, namespace, f"kubernetes.io/service-name={service}").key,)
+        held = self._servers.setdefault(of, {})
+        if service not in held:
+            selector = f"{SERVICE_LABEL}={service.name}"
+            held[service] = (
+                self._cluster.watch_object(services, service.namespace, service.name),
+                self._cluster.watch_children(slices, service.namespace, selector),
+            )
+        return held[service]
 
     def childless(self, ref: ObjectRef) -> None:
-        """The children of an object are of no interest any more."""
+        """The children of an object, its Events and its servers are of no interest any more."""
         if watch := self._held.pop(("children", ref), None):
             watch.release()
+        for watches in self._servers.pop(ref, {}).values():
+            for watch in watches:
+                watch.release()
+        if ref in self._events:
+            self._events.pop(ref)[1].release()
 
     def close(self) -> None:
-        for watch in self._held.values():
+        for ref in list(self._servers):
+            self.childless(ref)
+        for watch in (*self._held.values(), *(watch for _, watch in self._events.values())):
             watch.release()
         self._held.clear()
+        self._events.clear()

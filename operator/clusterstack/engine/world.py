@@ -58,6 +58,15 @@ class Cluster(Protocol):
         ...
 
     def api_versions(self) -> Sequence[str]: ...
+
+    def versions(self, group_kind: GroupKind) -> Sequence[str]:
+        """The versions in which a kind is served, the preferred one first, as far as is known now."""
+        ...
+
+    def unanswered(self) -> frozenset[str]:
+        """The `group/version`s whose own server did not answer discovery: absence there means nothing."""
+        ...
+
     def server_version(self) -> str: ...
     def watch_kind(self, resource: Resource) -> Watch:
         """All objects of a kind that carry our stack label."""
@@ -68,18 +77,32 @@ class Cluster(Protocol):
         """Its key is published on every change of a child too."""
         ...
 
+    def watch_events(self, resource: Resource, namespace: str, uid: str) -> Watch:
+        """The Events of one object; its key is published on every change of them."""
+        ...
+
     def synced(self, watch: Watch) -> bool: ...
     def members(self, watch: Watch) -> tuple[Live, ...]:
-        """What a watch of children sees."""
+        """What a watch of children or of Events sees."""
         ...
 
     def live(self, ref: ObjectRef) -> Live | None: ...
+    def last(self, ref: ObjectRef) -> Live | None:
+        """How a Job that is gone was last seen."""
+        ...
+
     def lives(self, group_kind: GroupKind) -> Iterable[Live]: ...
 
     async def apply(
         self, manifest: Manifest, resource: Resource, *, manager: str, account: str = "", lane: str = ""
     ) -> tuple[bool, Live]:
         """Server-side apply with force: whether it was created, and what there is now, already in the cache."""
+        ...
+
+    async def rehearse(
+        self, manifest: Manifest, resource: Resource, *, manager: str, account: str = "", lane: str = ""
+    ) -> None:
+        """The same as a dry run: admission and all, and nothing comes of it. Raises what the apply would."""
         ...
 
     async def get(

@@ -274,7 +274,7 @@ def _timeout(spec: Mapping[str, Any]) -> str | None:
 def _health(spec: Mapping[str, Any]) -> dict[str, Any]:
     """`wait` covers everything applied, without it only the checks count; unlike in Flux, they count beside it too."""
     health = {
-        "policy": "Strict" if spec.get("wait") else "Exists",
+        "policy": "KStatus" if spec.get("wait") else "Exists",
         "checks": [
             {key: check[key] for key in ("apiVersion", "kind", "name", "namespace") if check.get(key)}
             for check in spec.get("healthChecks") or ()

@@ -34,6 +34,12 @@ class KubeCluster:
     def api_versions(self) -> Sequence[str]:
         return self._discovery.api_versions()
 
+    def versions(self, group_kind: GroupKind) -> Sequence[str]:
+        return self._discovery.versions(group_kind)
+
+    def unanswered(self) -> frozenset[str]:
+        return self._discovery.incomplete
+
     def server_version(self) -> str:
         return self._discovery.server_version
 
@@ -46,6 +52,9 @@ class KubeCluster:
     def watch_children(self, resource: Resource, namespace: str, selector: str) -> Handle:
         return self._observer.watch_children(resource, namespace, selector)
 
+    def watch_events(self, resource: Resource, namespace: str, uid: str) -> Handle:
+        return self._observer.watch_fields(resource, namespace, f"involvedObject.uid={uid}")
+
     def synced(self, watch: Watch) -> bool:
         assert isinstance(watch, Handle)
         return self._observer.synced(watch)
@@ -57,6 +66,10 @@ class KubeCluster:
     def live(self, ref: ObjectRef) -> Live | None:
         return self._observer.get(ref)
 
+    def last(self, ref: ObjectRef) -> Live | None:
+        grave = self._observer.tombstone(ref)
+        return grave.last if grave is not None else None
+
     def lives(self, group_kind: GroupKind) -> Iterable[Live]:
         return self._observer.list(group_kind)
 
@@ -66,6 +79,13 @@ class KubeCluster:
         written = await self._client.apply(resource, manifest, manager=manager, impersonate=account or None, lane=lane)
         live = written.live  # it is in the cache already, where something newer may have arrived since
         return written.created, self._observer.get(live.ref) or live
+
+    async def rehearse(
+        self, manifest: Manifest, resource: Resource, *, manager: str, account: str = "", lane: str = ""
+    ) -> None:
+        await self._client.apply(
+            resource, manifest, manager=manager, dry_run=True, impersonate=account or None, lane=lane
+        )
 
     async def get(
         self, api_version: str, kind: str, namespace: str, name: str, *, account: str = ""

@@ -112,6 +112,10 @@ class Discovery:
         served = self._served.get(GroupKind(group, kind))
         return served[0] if served else None
 
+    def versions(self, group_kind: GroupKind) -> tuple[str, ...]:
+        """The versions in which a kind is served, the preferred one first."""
+        return tuple(resource.version for resource in self._served.get(group_kind, ()))
+
     def resources(self) -> Iterable[Resource]:
         """Every kind in every version."""
         for served in self._served.values():

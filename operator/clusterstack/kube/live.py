@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from datetime import datetime
 
 import msgspec
 
 from clusterstack.core.objects import Manifest, ObjectRef
+from clusterstack.core.order import is_custom
 from clusterstack.errors import TransportError
 from clusterstack.kube.resource import CUSTOM_RESOURCE_DEFINITION, Resource, metadata_only
 
@@ -38,6 +40,8 @@ class Manager(msgspec.Struct, frozen=True, gc=False):
 class Live(msgspec.Struct, frozen=True, gc=False):
     """A live object as last seen. Timestamps are RFC 3339, empty when absent; `body` is the JSON of all top-level
     fields but identity and content (`data`, `stringData`, `binaryData`), `{}` for kinds watched without content.
+    `outdated_since` is when it was last changed by server-side apply (unix seconds) if its status was last written
+    before that, by managedFields; 0 if it was not, or never, and for Kubernetes' own kinds.
     """
 
     ref: ObjectRef
@@ -53,6 +57,7 @@ class Live(msgspec.Struct, frozen=True, gc=False):
     finalizers: tuple[str, ...]
     managers: tuple[Manager, ...]
     body: bytes
+    outdated_since: int = 0
 
     @property
     def revision(self) -> int:
@@ -78,6 +83,12 @@ class Live(msgspec.Struct, frozen=True, gc=False):
         identity = {"apiVersion": self.api_version, "kind": self.ref.kind, "metadata": metadata}
         return identity | _fields_of_body.decode(self.body)
 
+    @property
+    def status_digest(self) -> int:
+        """Changes when the status does, within one process; 0 without a status."""
+        status = _top_level.decode(self.body).get("status")
+        return 0 if status is None else hash(bytes(status))
+
     def fields_digest(self, manager: str, subresource: str = "", operation: str = "Apply") -> str:
         """The digest of one manager's fields; empty when it owns none."""
         for entry in self.managers:
@@ -95,6 +106,7 @@ class _ManagedFields(msgspec.Struct, rename="camel"):
     manager: str = ""
     operation: str = ""
     subresource: str = ""
+    time: str = ""
     fields: msgspec.Raw = msgspec.field(name="fieldsV1", default=msgspec.Raw(b""))
 
 
@@ -143,7 +155,7 @@ def project_json(resource: Resource, text: bytes | msgspec.Raw) -> Live:
     """The projection of an object's JSON. Raises TransportError when it is not an object of Kubernetes."""
     try:
         return _project(resource, text)
-    except (msgspec.DecodeError, KeyError, UnicodeDecodeError) as error:
+    except (msgspec.DecodeError, KeyError, ValueError) as error:
         raise TransportError(f"the API server sent a {resource.kind} that cannot be read: {error}") from error
 
 
@@ -152,8 +164,9 @@ def _project(resource: Resource, text: bytes | msgspec.Raw) -> Live:
     metadata = _metadata.decode(fields["metadata"])
     annotations = metadata.annotations or {}
     annotations.pop(LAST_APPLIED, None)
+    ref = ObjectRef(resource.group, resource.kind, metadata.namespace, metadata.name)
     return Live(
-        ref=ObjectRef(resource.group, resource.kind, metadata.namespace, metadata.name),
+        ref=ref,
         api_version=resource.api_version,
         uid=metadata.uid,
         resource_version=metadata.resource_version,
@@ -166,7 +179,20 @@ def _project(resource: Resource, text: bytes | msgspec.Raw) -> Live:
         finalizers=metadata.finalizers or (),
         managers=tuple(_manager(entry) for entry in metadata.managed_fields or ()),
         body=b"{}" if metadata_only(resource.group_kind) else _body(resource, fields),
+        outdated_since=_outdated_since(metadata.managed_fields or ()) if is_custom(ref) else 0,
     )
+
+
+def _outdated_since(entries: Sequence[_ManagedFields]) -> int:
+    """When the object was applied last, if its status was last written before that; such times compare as text."""
+    reported = applied = ""
+    for entry in entries:
+        if entry.subresource:
+            if entry.subresource == "status" and entry.time > reported:
+                reported = entry.time
+        elif entry.operation == "Apply" and entry.time > applied:
+            applied = entry.time
+    return int(datetime.fromisoformat(applied).timestamp()) if "" < reported < applied else 0
 
 
 def _manager(entry: _ManagedFields) -> Manager:

@@ -32,6 +32,7 @@ class WatchKey:
     namespace: str = ""
     label_selector: str = ""
     name: str = ""
+    field_selector: str = ""
 
 
 class _Watch:
@@ -67,7 +68,7 @@ class _Watch:
 
     def _tell(self) -> None:
         """Whoever watches children cannot name them: a change of any is published under the watch's own key."""
-        if self.key.namespace and self.key.label_selector:
+        if self.key.namespace and (self.key.label_selector or self.key.field_selector):
             self._bus.publish(self.key)
 
 
@@ -76,6 +77,8 @@ class Watch(Protocol):
 
     @property
     def key(self) -> Hashable: ...
+    @property
+    def error(self) -> ClusterStackError | None: ...
     def release(self) -> None: ...
 
 
@@ -182,6 +185,12 @@ class Observer:
         where = namespace if resource.namespaced else ""
         key = WatchKey(resource.group_kind, where, label_selector)
         return self._hold(key, Selection(resource, where, label_selector))
+
+    def watch_fields(self, resource: Resource, namespace: str, field_selector: str) -> Handle:
+        """The objects of a kind in a namespace by the fields that its API selects by (`involvedObject.uid=…`)."""
+        where = namespace if resource.namespaced else ""
+        key = WatchKey(resource.group_kind, where, field_selector=field_selector)
+        return self._hold(key, Selection(resource, where, field_selector=field_selector))
 
     def synced(self, handle: Handle) -> bool:
         """Whether absence from this watch means something: it has listed, and is not cut off."""
@@ -320,7 +329,10 @@ class _DiscoveryFeed:
 
 
 def _selects(key: WatchKey, live: Live) -> bool:
-    """Whether a watch would show an object; selectors beyond `a`, `a=b` and `a==b` are left to the server."""
+    """Whether a watch would show an object; selectors beyond `a`, `a=b` and `a==b` are left to the server, and so are
+    selectors of fields: what answers bring waits for the watch's own event."""
+    if key.field_selector:
+        return False
     if key.name and key.name != live.ref.name:
         return False
     if key.namespace and key.namespace != live.ref.namespace:

@@ -15,17 +15,20 @@ from clusterstack.kube.facts import Bus, object_key
 from clusterstack.kube.live import Live
 
 TOMBSTONES = 20_000
+JOB = GroupKind("batch", "Job")
 
 
 @dataclass(frozen=True, slots=True)
 class Tombstone:
     """An object that is gone. `final`: our own delete was answered, this UID cannot come back. Otherwise it is a hint,
-    by a DELETED event or by absence from a list: a stripped label looks the same.
+    by a DELETED event or by absence from a list: a stripped label looks the same. `last` is how a Job was last seen:
+    those with a time to live are deleted because of what they had come to.
     """
 
     uid: str
     revision: int
     final: bool
+    last: Live | None = None
 
 
 @dataclass(slots=True, eq=False)
@@ -107,7 +110,7 @@ class Store:
         if known is None or self._is_seen(ref):
             return
         del self._kinds[ref.group_kind][ref]
-        self._bury(ref, Tombstone(known.uid, revision, final=False))
+        self._bury(ref, Tombstone(known.uid, revision, final=False, last=known if ref.group_kind == JOB else None))
 
     def relisted(self, view: View, seen: Iterable[ObjectRef], revision: int) -> None:
         """A list is complete: whatever of the watch it did not show, and nothing newer brought in, is seen no more."""

@@ -52,6 +52,8 @@ class Counts(Protocol):
     def total(self) -> int: ...
     @property
     def failed(self) -> int: ...
+    @property
+    def passed(self) -> int: ...
 
 
 class Drift(Protocol):
@@ -369,8 +371,10 @@ def _blockers(view: LayerState) -> Sequence[str]:
 
 
 def _healths(counts: Counts) -> tuple[tuple[str, int], ...]:
+    """Every object once; `passed`: good enough for the layer's policy, and not healthy by the strict rules."""
     rest = max(0, counts.total - counts.ready - counts.failed)
-    return ("ready", counts.ready), ("progressing", rest), ("failed", counts.failed)
+    ready = max(0, counts.ready - counts.passed)
+    return ("ready", ready), ("passed", counts.passed), ("progressing", rest), ("failed", counts.failed)
 
 
 def _gauge(

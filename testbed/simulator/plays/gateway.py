@@ -48,6 +48,7 @@ async def _gateway(scene: Scene) -> None:
         await scene.progress(_status(scene, address=""))
         for secret in _certificates(scene):
             await scene.secret(scene.namespace, secret)
+        await scene.progress(_status(scene, address=""))
         await scene.wait(0.5)
     where = scene.namespace, scene.name
     address = await scene.until((builtin.SERVICES.name,), lambda: _address(scene), what=("Service", *where))

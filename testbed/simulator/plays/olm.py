@@ -16,6 +16,7 @@ from testbed.simulator.objects import Obj, get, now
 from testbed.simulator.operators import OLM, is_available
 from testbed.simulator.play import Play, steps
 from testbed.simulator.scene import Scene
+from testbed.simulator.store import Store
 
 SUBSCRIPTIONS = "subscriptions.operators.coreos.com"
 INSTALL_PLANS = "installplans.operators.coreos.com"
@@ -27,9 +28,12 @@ _VERSION = "1.0.0"
 
 
 async def _subscription(scene: Scene) -> None:
-    """Resolves against the catalogue, then follows its InstallPlan until the CSV object exists."""
+    """Resolves against the catalogue, then follows its InstallPlan until the CSV object exists: its state is as good
+    as it gets then, but it is healthy only when the CSV has succeeded."""
     source = scene.spec["sourceNamespace"], scene.spec["source"]
     plan, csv = f"install-{scene.name}"[:63], f"{scene.spec['name']}.v{_VERSION}"
+    where = scene.namespace, csv
+    what = ("ClusterServiceVersion", *where)
     if get(scene.obj, "status", "installedCSV") != csv:
         await scene.until(
             (CATALOGS,), lambda: _serves(scene.store.get(CATALOGS, *source)), what=("CatalogSource", *source)
@@ -38,18 +42,17 @@ async def _subscription(scene: Scene) -> None:
         await scene.wait(0.3)
         await _install_plan(scene, plan, csv)
         await scene.progress(_pending(scene, plan, csv))
-        where = scene.namespace, csv
-        await scene.until(
-            (CSVS,), lambda: scene.store.get(CSVS, *where), what=("ClusterServiceVersion", *where), begun=True
-        )
-    await scene.healthy(
-        {
-            **_pending(scene, plan, csv),
-            "state": "AtLatestKnown",
-            "installedCSV": csv,
-            "conditions": [_catalogs_healthy()],
-        }
-    )
+        await scene.until((CSVS,), lambda: scene.store.get(CSVS, *where), what=what, begun=True)
+    known = {**_pending(scene, plan, csv), "state": "AtLatestKnown", "installedCSV": csv}
+    known["conditions"] = [_catalogs_healthy()]
+    if scene.mode not in ("stuck", "failed"):
+        await scene.progress(known)
+    await scene.healthy(known, proof=await scene.until((CSVS,), lambda: _succeeded(scene.store, *where), what=what))
+
+
+def _succeeded(store: Store, namespace: str, csv: str) -> Obj | None:
+    found = store.get(CSVS, namespace, csv)
+    return found if get(found, "status", "phase") == "Succeeded" else None
 
 
 def _pending(scene: Scene, plan: str, csv: str) -> Status:

@@ -165,6 +165,17 @@ def test_a_layers_own_fields_win_one_by_one_and_its_lists_as_a_whole() -> None:
     assert layer.common_metadata.labels == {"team": "infra", "tier": "1"}
 
 
+def test_the_stacks_health_rules_stay_with_the_stack() -> None:
+    rule = {"apiVersion": "example.org/v1", "kind": "Widget", "current": "true"}
+    given_body = layered()
+    given_body["spec"]["defaults"] = {"health": {"policy": "Exists", "expressions": [rule]}}
+    spec = parse_stack(given_body).spec
+    layer = effective_layer(spec, spec.layers[0])
+    assert layer.health.expressions == ()
+    assert layer.health.policy is HealthPolicy.EXISTS
+    assert len(spec.defaults.health.expressions) == 1
+
+
 def test_a_value_equal_to_the_built_in_default_still_wins_over_the_stacks() -> None:
     given_body = layered(timeout="10m", drift={"mode": "Correct"})
     given_body["spec"]["defaults"] = {"timeout": "1m", "drift": {"mode": "Ignore"}}

@@ -101,6 +101,25 @@ def test_a_rule_of_the_user_s_goes_first(capsys: pytest.CaptureFixture[str], tmp
     assert "rules.yaml" in found[0]["rule"] or "layer" in found[0]["rule"]
 
 
+def test_the_config_map_of_the_cluster_serves_as_a_rules_file(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    rules = tmp_path / "rules.json"
+    text = "- {for: [example.org/Widget], current: \"status.colour == 'green'\", message: \"'it is ' + status.colour\"}"
+    rules.write_text(json.dumps({"apiVersion": "v1", "kind": "ConfigMap", "data": {"widgets.yaml": text}}))
+    _, found = judged(capsys, "--rules", str(rules), stdin=json.dumps(WIDGET))
+    assert (found[0]["state"], found[0]["message"]) == ("InProgress", "it is red")
+    assert found[0]["rule"] == "widgets.yaml[0]"
+
+
+def test_an_unknown_annotation_is_warned_of(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    path = tmp_path / "widget.json"
+    metadata = {**WIDGET["metadata"], "annotations": {"clusterstack.dev/health": "of course"}}
+    path.write_text(json.dumps({**WIDGET, "metadata": metadata}))
+    assert main(["judge", "-f", str(path)]) == 0
+    assert "'of course'" in capsys.readouterr().err
+
+
 def test_a_rule_that_does_not_compile_is_an_error(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     rules = tmp_path / "rules.yaml"
     rules.write_text("- {apiVersion: example.org/v1, kind: Widget, current: 'status.colour =='}\n")

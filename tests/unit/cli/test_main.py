@@ -106,6 +106,9 @@ spec:
 """
 
 
+RULES = "{health: {expressions: [{apiVersion: a/v1, current: 'true'}, {apiVersion: a/v1, current: 'a ='}]}}"
+
+
 def test_a_valid_stack_is_told_in_the_order_in_which_it_starts(run: Run, tmp_path: Path) -> None:
     other = "---\napiVersion: v1\nkind: Namespace\nmetadata: {name: other}\n"
     code, out, _ = run("validate", write(tmp_path / "stack.yaml", VALID + other))
@@ -120,6 +123,8 @@ def test_a_valid_stack_is_told_in_the_order_in_which_it_starts(run: Run, tmp_pat
         ("dependsOn: [base]", "dependsOn: [bass]", "UnknownDependency"),
         ("dependsOn", "dependOn", "dependOn"),
         ("layers:", "interval: soon\n  layers:", "spec.interval"),
+        ("layers:", f"defaults: {RULES}\n  layers:", "spec.defaults.health.expressions[1].current: line 1, column 3"),
+        ("name: base,", f"name: base, {RULES[1:-1]},", "layer base: health.expressions[1].current: line 1, column 3"),
     ],
 )
 def test_what_is_wrong_with_a_stack_is_named(run: Run, tmp_path: Path, old: str, new: str, expected: str) -> None:

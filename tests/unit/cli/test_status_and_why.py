@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -75,6 +76,22 @@ HOME = record(BASE, OPERATORS, NETWORK, ROUTES)
 def answer(stack: StackRecord, layer: str = "") -> list[str]:
     start = layer or (cause.layer if (cause := stack.cause()) else "")
     return explain(stack, stack.layer(layer), chain(stack, start) if start else (), now=NOW)
+
+
+KAFKA = Blocker(ref=ObjectRef("kafka.strimzi.io", "Kafka", "kafka", "main"), reason="NotReady", message="Creating")
+
+
+def test_a_layer_that_is_ready_and_not_healthy_says_so_everywhere() -> None:
+    messaging = replace(BASE, name="messaging", unwell=(KAFKA,), sick=1)
+    stack = record(BASE, messaging)
+    base, sick = picture([stack], now=NOW)[-2:]
+    assert sick.endswith("not healthy: Kafka kafka/main: Creating")
+    assert "healthy" not in base
+    assert changes([stack], {})[-1].endswith("home.messaging Ready 14/14: not healthy: Kafka kafka/main: Creating")
+    line = "layer messaging is Ready, but not healthy: Kafka kafka/main: Creating"
+    assert answer(stack) == ["home is Ready", "", line]
+    assert answer(stack, "messaging") == ["home.messaging is Ready", "", line]
+    assert answer(stack, "base") == ["home.base is Ready"]
 
 
 def test_status_shows_each_layer_in_a_line() -> None:
@@ -204,7 +221,7 @@ def test_an_object_leads_to_the_layers_that_wait_for_it() -> None:
             Blocker(
                 ref=ObjectRef("apps", "Deployment", "a", "b"),
                 reason="WebhookNotReady",
-                message="webhook v.example.org does not answer yet (service istio/istiod)",
+                message="webhook v.example.org of service istio/istiod has no ready endpoints",
             ),
             "kubectl -n istio get service,endpointslices,pods    # of istiod",
         ),

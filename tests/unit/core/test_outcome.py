@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from clusterstack.core.objects import ObjectRef
+from clusterstack.core.objects import Manifest, ObjectRef
 from clusterstack.core.outcome import Park, Reject, classify
+from clusterstack.core.webhooks import answering, denied
 from clusterstack.errors import ApiError
 
 SECRET = ObjectRef("", "Secret", "apps", "wrong")
@@ -63,4 +64,77 @@ def test_a_webhook_that_does_not_answer_is_waited_for_by_its_service() -> None:
     outcome = classify(answered(500, text), SECRET)
     assert isinstance(outcome, Park)
     assert (outcome.webhook, outcome.service) == ("check.example.org", ("tools", "checker"))
-    assert outcome.message == "webhook check.example.org does not answer yet (service tools/checker)"
+    assert outcome.message == "webhook check.example.org of service tools/checker refuses connections"
+    assert outcome.keys == (("webhook", "check.example.org", ("tools", "checker")),)
+
+
+@pytest.mark.parametrize(
+    ("trouble", "said"),
+    [
+        ('no endpoints available for service "checker"', "has no ready endpoints"),
+        ('service "checker" not found', "has no such Service yet"),
+        ("context deadline exceeded", "does not answer in time"),
+        (
+            "net/http: request canceled while waiting for connection (Client.Timeout exceeded)",
+            "does not answer in time",
+        ),
+        (
+            "tls: failed to verify certificate: x509: certificate signed by unknown authority",
+            "shows a certificate that is not trusted yet: x509: certificate signed by unknown authority",
+        ),
+        ("dial tcp 10.0.0.1:443: connect: no route to host", "cannot be reached"),
+        ("EOF", "does not answer yet: EOF"),
+    ],
+)
+def test_why_a_webhook_does_not_answer_is_said_in_few_words(trouble: str, said: str) -> None:
+    text = (
+        'Internal error occurred: failed calling webhook "check.example.org": failed to call webhook: '
+        f'Post "https://checker.tools.svc:443/check?timeout=10s": {trouble}'
+    )
+    outcome = classify(answered(500, text), SECRET)
+    assert isinstance(outcome, Park)
+    assert outcome.message == f"webhook check.example.org of service tools/checker {said}"
+
+
+def test_a_webhook_that_finds_nothing_at_its_path_does_not_answer_yet() -> None:
+    text = (
+        'Internal error occurred: failed calling webhook "check.example.org": failed to call webhook: '
+        "the server could not find the requested resource"
+    )
+    outcome = classify(answered(500, text), SECRET)
+    assert isinstance(outcome, Park)
+    assert outcome.service is None
+    assert "the server could not find the requested resource" in outcome.message
+
+
+def test_a_conversion_webhook_that_does_not_answer_is_waited_for_as_well() -> None:
+    text = (
+        'conversion webhook for example.org/v1, Kind=Widget failed: Post "https://converter.tools.svc:443/convert'
+        '?timeout=30s": dial tcp 10.0.0.1:443: connect: connection refused'
+    )
+    outcome = classify(answered(500, text), WIDGET)
+    assert isinstance(outcome, Park)
+    assert outcome.service == ("tools", "converter")
+    assert outcome.message == "webhook conversion of Widget.example.org of service tools/converter refuses connections"
+
+
+def test_only_a_webhooks_own_refusal_is_its_answer() -> None:
+    text = 'admission webhook "check.example.org" denied the request: not on a Sunday'
+    assert denied(text, "check.example.org")
+    assert not denied(text, "other.example.org")
+    assert not denied("field is immutable", "check.example.org")
+
+
+@pytest.mark.parametrize(
+    ("slices", "answers"),
+    [
+        ([], False),
+        ([{"endpoints": None}], False),
+        ([{"endpoints": [{"addresses": ["10.0.0.1"], "conditions": {"ready": False}}]}], False),
+        ([{"endpoints": [{"addresses": ["10.0.0.1"], "conditions": {"ready": True}}]}], True),
+        ([{"endpoints": [{"addresses": ["10.0.0.1"]}]}], True),
+        ([{}, {"endpoints": [{"addresses": ["10.0.0.1"], "conditions": {"ready": None}}]}], True),
+    ],
+)
+def test_a_service_answers_while_any_endpoint_takes_requests(slices: list[Manifest], answers: bool) -> None:
+    assert answering(slices) is answers

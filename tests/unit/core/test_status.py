@@ -19,6 +19,7 @@ from clusterstack.core.status import (
     DriftView,
     LayerView,
     PruneView,
+    RulesView,
     Run,
     SourceView,
     StackView,
@@ -157,7 +158,13 @@ def test_ready_and_available_say_the_same_and_nothing_is_both_ready_and_stalled(
 def test_a_layer_that_waits_is_neither_stalled_nor_failed() -> None:
     view = layer(Phase.WAITING, waiting_on=(Blocker(layer="crds", reason="DependencyProgressing"),))
     status = layer_status(view, previous={}, now=NOW)
-    assert states(status) == {"Ready": "False", "Available": "False", "Reconciling": "True", "Stalled": "False"}
+    assert states(status) == {
+        "Ready": "False",
+        "Available": "False",
+        "Reconciling": "True",
+        "Stalled": "False",
+        "Healthy": "Unknown",
+    }
     assert status["waitingOn"] == [{"layer": "crds", "reason": "DependencyProgressing"}]
     assert status["message"] == "waiting for layer crds"
     assert condition(status, "Ready")["reason"] == "Waiting"
@@ -201,8 +208,41 @@ def test_abnormal_conditions_appear_and_go() -> None:
     assert condition(status, "Drifted")["message"] == "1 object changed by others"
     assert status["prunePlan"]["digest"] == "abc"
     calm = layer_status(layer(), previous=status, now=NOW)
-    assert states(calm) == {"Ready": "True", "Available": "True", "Reconciling": "False", "Stalled": "False"}
+    assert list(states(calm).values()) == ["True", "True", "False", "False", "True"]
+    assert list(states(calm)) == ["Ready", "Available", "Reconciling", "Stalled", "Healthy"]
     assert "prunePlan" not in calm
+
+
+KAFKA = Blocker(
+    ObjectRef("kafka.strimzi.io", "Kafka", "kafka", "main"), reason="NotReady", message="NotReady: Creating"
+)
+
+
+def test_a_layer_that_its_policy_lets_pass_is_ready_and_not_healthy() -> None:
+    status = layer_status(layer(unwell=(KAFKA,), sick=3), previous={}, now=NOW)
+    assert (states(status)["Ready"], states(status)["Healthy"]) == ("True", "False")
+    healthy = condition(status, "Healthy")
+    assert healthy["reason"] == "NotReady"
+    assert healthy["message"] == "Kafka kafka/main: NotReady: Creating (and 2 more)"
+    assert status["message"] == f"Ready, but not healthy: {healthy['message']}"
+    well = layer_status(layer(), previous=status, now=NOW)
+    assert condition(well, "Healthy")["status"] == "True"
+
+
+@pytest.mark.parametrize("phase", [Phase.PENDING, Phase.WAITING, Phase.SUSPENDED])
+def test_the_health_of_what_is_not_looked_at_is_unknown(phase: Phase) -> None:
+    assert condition(layer_status(layer(phase), previous={}, now=NOW), "Healthy")["status"] == "Unknown"
+
+
+def test_a_stack_is_healthy_when_all_of_its_layers_are() -> None:
+    sick = replace(layer(unwell=(KAFKA,), sick=1), name="messaging")
+    status = stack_status(stack(layer(), sick), previous={}, now=NOW)
+    assert (states(status)["Ready"], states(status)["Healthy"]) == ("True", "False")
+    assert condition(status, "Healthy")["message"] == "messaging: Kafka kafka/main: NotReady: Creating"
+    assert "not healthy: messaging" in condition(status, "Ready")["message"]
+    assert condition(stack_status(stack(layer()), previous={}, now=NOW), "Healthy")["status"] == "True"
+    waiting = replace(layer(Phase.WAITING), name="later")
+    assert condition(stack_status(stack(layer(), waiting), previous={}, now=NOW), "Healthy")["status"] == "Unknown"
 
 
 def test_the_stack_in_one_line() -> None:
@@ -249,6 +289,20 @@ def test_a_source_that_cannot_be_fetched_does_not_make_ready_layers_unready() ->
     assert states(status)["SourceReady"] == "False"
     assert condition(status, "SourceReady")["reason"] == "GitAuthFailed"
     assert states(status)["Ready"] == "True"
+
+
+def test_wrong_health_rules_of_the_cluster_are_told_and_break_nothing() -> None:
+    view = RulesView("ConfigMap ops/rules", count=3, problems=tuple(f"key[{index}].current: no" for index in range(5)))
+    status = stack_status(stack(layer(), rules=view), previous={}, now=NOW)
+    told = condition(status, "HealthRulesReady")
+    assert (told["status"], told["reason"]) == ("False", "RuleInvalid")
+    assert told["message"].startswith("ConfigMap ops/rules: key[0].current: no; key[1]")
+    assert told["message"].endswith("(and 2 more); 3 rules in force")
+    assert states(status)["Ready"] == "True"
+    mended = stack_status(stack(layer(), rules=RulesView("ConfigMap ops/rules", 1)), previous=status, now=NOW)
+    assert condition(mended, "HealthRulesReady")["message"] == "ConfigMap ops/rules: 1 rule"
+    assert states(mended)["HealthRulesReady"] == "True"
+    assert "HealthRulesReady" not in states(stack_status(stack(layer()), previous=mended, now=NOW))
 
 
 def test_without_any_layer_yet_the_source_is_the_cause() -> None:

@@ -83,7 +83,7 @@ def test_a_kustomization_becomes_a_layer_field_by_field() -> None:
             },
             "decryption": {"provider": "sops", "secretRef": {"name": "age"}},
             "health": {
-                "policy": "Strict",
+                "policy": "KStatus",
                 "checks": [{"apiVersion": "apps/v1", "kind": "Deployment", "name": "a", "namespace": "b"}],
                 "expressions": [{"apiVersion": "a/v1", "kind": "B", "current": "true"}],
             },

@@ -205,6 +205,12 @@ def test_only_what_is_looked_at_is_passed_on() -> None:
     assert projected == {"status": {"phase": "Ready"}, "spec": {"replicas": 3}}
 
 
+def test_a_null_is_absent_for_our_rules_and_there_for_flux() -> None:
+    roots, obj = roots_of("has(status.conditions) && status.phase == 'x'"), {"status": {"conditions": None, "phase": 0}}
+    assert project(obj, roots, defaults=("spec", "status")) == {"spec": {}, "status": {"phase": 0}}
+    assert project(obj, roots) == {"status": {"conditions": None, "phase": 0}}
+
+
 def test_negated_groups_are_told_from_the_rest() -> None:
     text = "!has(a.b) && x.exists(c, c == 'Yes') && !x.exists(c, (c == 'No') || c == 'Never') && y == 'Also'"
     assert literals_of(without_negations(text)) == {"Yes", "Also"}

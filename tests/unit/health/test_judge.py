@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -19,7 +20,6 @@ from clusterstack.core.health import (
     judge,
     one_line,
     related_refs,
-    vanished,
 )
 from clusterstack.core.objects import GroupKind, Manifest, ObjectRef
 from clusterstack.errors import SpecError
@@ -124,6 +124,21 @@ def test_an_unobserved_generation_precedes_the_expressions(rules: RuleSet) -> No
     assert judge(stale, Context(rules=mine)).reason == "LatestGenerationNotObserved"
 
 
+@pytest.mark.parametrize("observed", [-1, 1])
+def test_who_is_told_to_pause_need_not_have_observed_it(rules: RuleSet, observed: int) -> None:
+    rule = {"for": ["example.com/Foo"], "current": "true", "suspended": "has(spec.suspend) && spec.suspend"}
+    mine = Context(rules=rules.with_rules([rule], source="stack"))
+    told = {**foo({"observedGeneration": observed}, generation=2), "spec": {"suspend": True}}
+    assert judge(told, mine).state is State.SUSPENDED
+    assert judge({**told, "spec": {}}, mine).reason == "LatestGenerationNotObserved"
+
+
+def test_a_status_that_tells_of_a_pause_counts_for_its_generation_alone(rules: RuleSet) -> None:
+    paused = {"observedGeneration": 1, "conditions": [{"type": "ReconciliationPaused", "status": "True"}]}
+    kafka = obj("kafka.strimzi.io/v1", "Kafka", spec={}, status=paused, generation=2)
+    assert judge(kafka, Context(rules=rules)).state is State.IN_PROGRESS
+
+
 def test_a_generation_that_is_no_number_does_not_stop_the_expressions(rules: RuleSet) -> None:
     mine = rules.with_expressions([flux(current="true")], source="layer")
     assert judge(foo({"observedGeneration": "1"}, generation=2), Context(rules=mine)).state is State.CURRENT
@@ -175,6 +190,25 @@ def test_levels_precede_one_another(rules: RuleSet) -> None:
     for found, word in ((cluster, "cluster"), (stack, "stack"), (layer, "layer")):
         assert judge(foo({"x": 1}), Context(rules=found)).message == word
     assert judge(foo({"x": 1}), Context(rules=rules)).state is State.CURRENT
+
+
+def test_with_kstatus_the_stacks_rules_count_and_wider_ones_do_not(rules: RuleSet) -> None:
+    def over(level: Level) -> Context:
+        mine = rules.with_rules([flux(current="status.phase == 'Up'")], source="mine", level=level)
+        return Context(rules=mine, policy=Policy.KSTATUS)
+
+    assert judge(foo({"phase": "Down"}), over(Level.STACK)).state is State.IN_PROGRESS
+    assert judge(foo({"phase": "Down"}), over(Level.CLUSTER)).state is State.CURRENT
+
+
+@pytest.mark.parametrize(("wish", "noted"), [("ingore", True), ("Ignore", False), ("", False)])
+def test_an_annotation_that_nobody_knows_is_noted_and_changes_nothing(rules: RuleSet, wish: str, noted: bool) -> None:
+    thing = foo({"conditions": [{"type": "Ready", "status": "True"}]})
+    plain = judge(thing, Context(rules=rules))
+    thing["metadata"]["annotations"] = {"clusterstack.dev/health": wish}
+    verdict = judge(thing, Context(rules=rules))
+    assert verdict.state is plain.state
+    assert ("'ingore'" in verdict.note) is noted
 
 
 def test_an_exact_kind_precedes_its_group_whatever_the_order(rules: RuleSet) -> None:
@@ -258,34 +292,52 @@ def test_an_unknown_kind_that_is_not_ready_says_why(rules: RuleSet) -> None:
     assert verdict == Verdict(State.IN_PROGRESS, "NoQuota", "quota is used up", "kstatus")
 
 
-def managed(*entries: tuple[str, str]) -> list[dict[str, str]]:
-    return [{"manager": "m", "time": time, **({"subresource": where} if where else {})} for where, time in entries]
+def outdated(rules: RuleSet, **changes: Any) -> Context:
+    return replace(
+        Context(rules=rules, now=NOW, applied_at=NOW - 1, status_outdated=True, status_subresource=True), **changes
+    )
 
 
-@pytest.mark.parametrize(
-    ("fields", "expected"),
-    [
-        (managed(("", "2023-11-14T22:13:19Z"), ("status", "2023-11-14T22:00:00Z")), State.IN_PROGRESS),
-        (managed(("", "2023-11-14T22:13:19Z"), ("status", "2023-11-14T22:13:19Z")), State.CURRENT),
-        (managed(("", "2023-11-14T22:13:19Z"), ("status", "2023-11-14T22:13:20Z")), State.CURRENT),
-    ],
-)
-def test_a_status_older_than_our_change_is_not_believed(rules: RuleSet, fields: Any, expected: State) -> None:
-    changed = foo(ready("True"), managedFields=fields, generation=2)
-    context = Context(rules=rules, now=NOW, applied_at=NOW - 1, status_subresource=True)
-    assert judge(changed, context).state is expected
+def test_a_status_older_than_our_change_is_not_believed(rules: RuleSet) -> None:
+    changed = foo(ready("True"), generation=2)
+    verdict = judge(changed, outdated(rules))
+    assert (verdict.state, verdict.reason, verdict.recheck_at) == (State.IN_PROGRESS, "StatusOutdated", NOW - 1 + GRACE)
+    assert judge(changed, outdated(rules, status_outdated=False)).state is State.CURRENT
+    assert judge(changed, outdated(rules, status_subresource=False)).state is State.CURRENT
 
 
 def test_an_old_status_is_believed_after_the_grace_or_where_generations_tell(rules: RuleSet) -> None:
-    fields = managed(("", "2023-11-14T22:13:19Z"), ("status", "2023-11-14T22:00:00Z"))
-    changed = foo(ready("True"), managedFields=fields, generation=2)
-    later = Context(rules=rules, now=NOW + GRACE, applied_at=NOW - 1, status_subresource=True)
-    assert judge(changed, later).state is State.CURRENT
-    now = Context(rules=rules, now=NOW, applied_at=NOW - 1, status_subresource=True)
-    observed = foo({**ready("True"), "observedGeneration": 2}, managedFields=fields, generation=2)
-    assert judge(observed, now).state is State.CURRENT
-    per_condition = foo(ready("True", observedGeneration=2), managedFields=fields, generation=2)
-    assert judge(per_condition, now).state is State.CURRENT
+    changed = foo(ready("True"), generation=2)
+    assert judge(changed, outdated(rules, now=NOW + GRACE)).state is State.CURRENT
+    observed = foo({**ready("True"), "observedGeneration": 2}, generation=2)
+    assert judge(observed, outdated(rules)).state is State.CURRENT
+    per_condition = foo(ready("True", observedGeneration=2), generation=2)
+    assert judge(per_condition, outdated(rules)).state is State.CURRENT
+
+
+def test_conditions_that_all_speak_of_an_older_generation_are_not_believed_within_the_grace(rules: RuleSet) -> None:
+    context = outdated(rules, status_outdated=False)
+    old = {"type": "ManifestSynchronized", "status": "True", "observedGeneration": 1}
+    new = {"type": "Synced", "status": "True", "observedGeneration": 2}
+    stale = obj("grafana.integreatly.org/v1beta1", "GrafanaManifest", status={"conditions": [old]}, generation=2)
+    assert judge(foo({"conditions": [old, {"type": "Ready", "status": "True"}]}, generation=2), context).state is (
+        State.IN_PROGRESS
+    )
+    assert judge(stale, context).state is State.IN_PROGRESS
+    partly = foo({"conditions": [old, new, {"type": "Ready", "status": "True"}]}, generation=2)
+    assert judge(partly, context).state is State.CURRENT
+    late = replace(context, now=NOW + GRACE)
+    assert judge(foo({"conditions": [old, {"type": "Ready", "status": "True"}]}, generation=2), late).state is (
+        State.CURRENT
+    )
+
+
+def test_a_failure_of_the_last_spec_does_not_fail_the_one_that_mends_it(rules: RuleSet) -> None:
+    failed = obj("flagger.app/v1beta1", "Canary", status={"phase": "Failed"}, generation=2)
+    mended = judge(failed, outdated(rules))
+    assert (mended.state, mended.reason) == (State.IN_PROGRESS, "StatusOutdated")
+    assert judge(failed, outdated(rules, now=NOW + GRACE)).state is State.FAILED
+    assert judge(failed, outdated(rules, status_outdated=False)).state is State.FAILED
 
 
 def test_what_cannot_be_read_is_unknown_and_never_an_exception(rules: RuleSet) -> None:
@@ -523,16 +575,6 @@ def test_a_kind_with_an_empty_status_is_judged_by_its_workloads(rules: RuleSet) 
 
 
 # ---- absence and messages -------------------------------------------------------------------------------------------
-
-
-def test_a_finished_job_that_was_collected_keeps_its_verdict() -> None:
-    done = Verdict(State.CURRENT, "Current", "", "bundled:batch/Job")
-    running = Verdict(State.IN_PROGRESS, "InProgress", "is running", "bundled:batch/Job")
-    job = obj("batch/v1", "Job", spec={"ttlSecondsAfterFinished": 60})
-    assert vanished(job, done) is done
-    assert vanished(job, running).state is State.NOT_FOUND
-    assert vanished(job, None).state is State.NOT_FOUND
-    assert vanished(obj("batch/v1", "Job", spec={}), done).state is State.NOT_FOUND
 
 
 @pytest.mark.parametrize(

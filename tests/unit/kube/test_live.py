@@ -130,3 +130,38 @@ def test_what_is_no_object_is_an_error_of_ours(text: bytes) -> None:
 def test_nulls_are_as_good_as_nothing() -> None:
     live = project(DEPLOYMENT, deployment(labels=None, annotations=None, creationTimestamp=None, managedFields=None))
     assert (live.labels, live.annotations, live.creation_timestamp, live.managers) == ({}, {}, "", ())
+
+
+WIDGET = Resource("example.com", "v1", "Widget", "widgets", namespaced=True)
+
+
+def written(reported: str, applied: str, **more: str) -> Manifest:
+    entries = [
+        entry("us", FIELDS, time=applied),
+        {**entry("them", FIELDS, time=reported), "operation": "Update", **more},
+    ]
+    return deployment(managedFields=entries)
+
+
+@pytest.mark.parametrize(
+    ("reported", "applied", "since"),
+    [
+        ("2026-01-01T00:00:00Z", "2026-01-01T00:00:10Z", 1767225610),
+        ("2026-01-01T00:00:10Z", "2026-01-01T00:00:10Z", 0),
+        ("2026-01-01T00:00:20Z", "2026-01-01T00:00:10Z", 0),
+    ],
+)
+def test_a_status_written_before_the_last_apply_is_outdated_since_then(reported: str, applied: str, since: int) -> None:
+    assert project(WIDGET, written(reported, applied, subresource="status")).outdated_since == since
+    assert project(WIDGET, written(reported, applied)).outdated_since == 0  # nobody has written a status
+    assert project(DEPLOYMENT, written(reported, applied, subresource="status")).outdated_since == 0
+
+
+def test_the_status_digest_changes_with_the_status_and_only_then() -> None:
+    one, other = deployment(), deployment(labels={"a": "b"})
+    other["spec"]["replicas"] = 4
+    assert project(DEPLOYMENT, one).status_digest == project(DEPLOYMENT, other).status_digest != 0
+    other["status"]["readyReplicas"] = 3
+    assert project(DEPLOYMENT, one).status_digest != project(DEPLOYMENT, other).status_digest
+    del other["status"]
+    assert project(DEPLOYMENT, other).status_digest == 0

@@ -102,6 +102,24 @@ def test_a_stripped_label_looks_like_a_deletion_and_can_come_back() -> None:
     assert store.put(view, thing(7))
 
 
+def test_how_a_job_was_last_seen_is_remembered_and_of_others_only_that_they_are_gone() -> None:
+    jobs = Resource("batch", "v1", "Job", "jobs", namespaced=True)
+    store, view = Store(Bus()), View(jobs.group_kind, lambda _: True)
+    store.open(view)
+    store.put(view, thing(5, resource=jobs))
+    store.put(view, thing(6, resource=jobs))
+    store.remove(view, thing(6, resource=jobs).ref, 7)
+    grave = store.tombstone(thing(6, resource=jobs).ref)
+    assert grave is not None
+    assert grave.last == thing(6, resource=jobs)
+    other, managed, _bus = opened()
+    other.put(managed, thing(5))
+    other.remove(managed, REF, 6)
+    grave = other.tombstone(REF)
+    assert grave is not None
+    assert grave.last is None
+
+
 def test_an_object_seen_by_two_watches_stays_until_neither_sees_it() -> None:
     store, view, _bus = opened()
     by_name = View(KIND.group_kind, lambda live: live.ref.name == "web")

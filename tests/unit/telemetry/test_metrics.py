@@ -57,6 +57,14 @@ def test_a_layer_is_in_one_phase_and_says_what_it_waits_for() -> None:
     assert value(metrics, "clusterstack_info", version="1.2.3") == 1
 
 
+def test_objects_that_only_the_policy_calls_ready_are_counted_apart() -> None:
+    metrics = Metrics("1.2.3")
+    metrics.layer("home", replace(READY, objects=Counts(5, 5, passed=2)))
+    names = ("ready", "passed", "progressing", "failed")
+    labels = {"stack": "home", "layer": "base"}
+    assert [value(metrics, "clusterstack_layer_objects", **labels, health=name) for name in names] == [3, 2, 0, 0]
+
+
 def test_what_a_layer_no_longer_waits_for_is_gone() -> None:
     metrics = Metrics("1")
     metrics.layer("home", WAITING)

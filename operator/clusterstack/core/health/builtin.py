@@ -6,9 +6,10 @@ Each function gets the live object and the context, and is called after deletion
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from types import MappingProxyType
 
-from clusterstack.core.health import kstatus, pods
+from clusterstack.core.health import hooks, kstatus, pods
 from clusterstack.core.health.fields import condition, integer, is_true, section, text
 from clusterstack.core.health.verdict import ChildQuery, Context, Policy, State, Verdict
 from clusterstack.core.objects import GroupKind, Manifest, ObjectRef, group_of
@@ -17,16 +18,27 @@ RULE = "builtin"
 
 CLAIM = GroupKind("", "PersistentVolumeClaim")
 POD = GroupKind("", "Pod")
+JOB = GroupKind("batch", "Job")
 WORKLOADS = frozenset(
     {
         GroupKind("apps", "Deployment"),
         GroupKind("apps", "StatefulSet"),
         GroupKind("apps", "DaemonSet"),
         GroupKind("apps", "ReplicaSet"),
-        GroupKind("batch", "Job"),
+        JOB,
     }
 )
 """Kinds that select Pods, whose troubles are theirs."""
+
+NAMESPACE = GroupKind("", "Namespace")
+REMAINING = (
+    "NamespaceDeletionDiscoveryFailure",
+    "NamespaceDeletionGroupVersionParsingFailure",
+    "NamespaceDeletionContentFailure",
+    "NamespaceFinalizersRemaining",
+    "NamespaceContentRemaining",
+)
+"""Conditions that tell what keeps a Namespace from going, the most telling first."""
 
 SELECTED_NODE = "volume.kubernetes.io/selected-node"
 
@@ -112,6 +124,13 @@ def helm_repository(obj: Manifest, context: Context) -> Verdict:  # noqa: ARG001
     return kstatus.current() if section(obj, "spec").get("type") == "oci" else kstatus.generic(obj)
 
 
+def remaining(obj: Manifest) -> str:
+    """What keeps a Namespace that is being deleted; empty for any other object, or when it does not tell."""
+    if GroupKind(group_of(obj["apiVersion"]), obj["kind"]) != NAMESPACE:
+        return ""
+    return next((text(condition(obj, kind) or {}, "message") for kind in REMAINING if is_true(obj, kind)), "")
+
+
 def storage_class_of(claim: Manifest) -> ObjectRef | None:
     """The StorageClass that tells whether a pending claim waits for a Pod; None when that does not matter."""
     name = text(section(claim, "spec"), "storageClassName")
@@ -164,9 +183,11 @@ def with_pods(obj: Manifest, verdict: Verdict, context: Context) -> Verdict:
     A crash loop alone is degraded, not failed: the Pod may well wait for something. It is final past the workload's own
     progress deadline or, for kinds without one, after ten restarts (a Job counts by itself).
     """
-    if verdict.state not in (State.IN_PROGRESS, State.FAILED, State.DEGRADED) or not context.children:
+    if verdict.state not in (State.IN_PROGRESS, State.FAILED, State.DEGRADED):
         return verdict
-    found = pods.worst(context.children, context.now)
+    found = pods.worst(context.children, context.now) if context.children else None
+    if verdict.state is State.FAILED and GroupKind(group_of(obj["apiVersion"]), obj["kind"]) == JOB:
+        return replace(verdict, message=f"{verdict.reason}: {found.message if found else verdict.message}")
     if found is None:
         return verdict
     detail = found.reason if not found.message else f"{found.reason}: {found.message}"
@@ -187,6 +208,7 @@ CHECKS: Mapping[tuple[str, str], Check] = MappingProxyType(
         ("apps", "ReplicaSet"): replica_set,
         ("", "Pod"): pod,
         ("apiextensions.k8s.io", "CustomResourceDefinition"): definition,
+        **{(kind.group, kind.kind): hooks.check for kind in hooks.KINDS},
         ("source.toolkit.fluxcd.io", "HelmRepository"): helm_repository,
     }
 )

@@ -99,7 +99,7 @@ class Compiler:
             raise SpecError(f"{where}: expression is longer than {LENGTH_LIMIT} characters", reason="RuleInvalid")
         try:
             expression = self._env.compile(text, disable_check=True)
-        except (RuntimeError, ValueError) as error:
+        except (RuntimeError, TypeError, ValueError) as error:
             raise SpecError(
                 f"{where}: {_fault(str(error))} in CEL expression {_short(text)}",
                 reason="RuleInvalid",
@@ -116,14 +116,20 @@ class Compiler:
 
 
 def project(obj: Mapping[str, Any], roots: Roots, *, defaults: Iterable[str] = ()) -> dict[str, Any]:
-    """The part of an object that `roots` names; `defaults` are top-level fields that are empty mappings when absent."""
+    """The part of an object that `roots` names; `defaults` are top-level fields that are empty mappings when absent.
+
+    With defaults, a field that is null is absent as well: Go writes an empty list so, and has() would hold for it.
+    """
     data: dict[str, Any] = {name: {} for name in defaults}
+    nulls = not data
     for name, fields in roots.items():
         value = obj.get(name)
         if value is None:
             continue
         if fields is not None and isinstance(value, dict):
-            value = {field: value[field] for field in fields if field in value}
+            value = {
+                field: value[field] for field in fields if (field in value if nulls else value.get(field) is not None)
+            }
         data[name] = value
     return data
 
@@ -184,7 +190,9 @@ def _fault(error: str) -> str:
     """`line 1, column 4: Syntax error: …` out of the compiler's report."""
     found = re.search(r"<input>:(\d+):(\d+): (.*)", error)
     if found:
-        return f"line {found.group(1)}, column {found.group(2)}: {found.group(3)[:120]}"
+        line, column, says = found.groups()
+        says = re.sub(r" expecting \{.*", "", says)[:120]  # a list of everything that could stand there
+        return says if int(line) > LENGTH_LIMIT else f"line {line}, column {column}: {says}"
     return error.splitlines()[0][:160] if error else "cannot be compiled"
 
 

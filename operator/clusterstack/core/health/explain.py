@@ -12,7 +12,9 @@ from clusterstack.core.health.fields import Fields, entries, section, text
 Why = tuple[str, str]
 """A reason in CamelCase, and a message."""
 
-_COMPARED = re.compile(r"\bstatus((?:\.[A-Za-z]\w*)+?)(?:\s*(==|!=|in)\s*('[^']*'|\[[^\]]*\])|\.matches\()")
+_COMPARED = re.compile(
+    r"\bstatus((?:\.[A-Za-z]\w*)+?)(?:\s*(==|!=|in)\s*('[^']*'|\[[^\]]*\])|\.(?:matches|startsWith)\()"
+)
 _NEEDED = re.compile(r"(?<!!)\bhas\(status((?:\.[A-Za-z]\w*)+)\)|\bsize\(status((?:\.[A-Za-z]\w*)+)\) > 0")
 _CONDITION = re.compile(r"\btype == '(\w+)' && \w+\.status == 'True'")
 _REASON = re.compile(r"[A-Za-z][A-Za-z0-9]*")

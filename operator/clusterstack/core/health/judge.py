@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
 
-from clusterstack.core.health import builtin, explain, kstatus
+from clusterstack.core.health import autoscaler, builtin, explain, kstatus
 from clusterstack.core.health.cel import EvaluationError, Program
-from clusterstack.core.health.fields import conditions, entries, section, text, timestamp
+from clusterstack.core.health.events import with_events
+from clusterstack.core.health.fields import section, text, timestamp
+from clusterstack.core.health.hints import with_hint
 from clusterstack.core.health.rules import Level, Requirement, Rule, RuleSet
 from clusterstack.core.health.verdict import GRACE, ChildQuery, Context, Policy, State, Verdict, one_line
 from clusterstack.core.objects import GroupKind, Manifest, ObjectRef, group_of, ref_of
@@ -20,24 +23,13 @@ _POLICIES = {"exists": Policy.EXISTS, "kstatus": Policy.KSTATUS, "strict": Polic
 def judge(obj: Manifest, context: Context) -> Verdict:
     """The health of a live object. Never raises: what cannot be read is Unknown."""
     try:
-        verdict = _judge(obj, context)
+        verdict = with_hint(obj, with_events(obj, _judge(obj, context), context), context)
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         verdict = Verdict(
             State.UNKNOWN, "MalformedObject", f"cannot be judged: {type(error).__name__}: {error}", "generic"
         )
     message = one_line(verdict.message) if verdict.message else ""
     return verdict if message == verdict.message else replace(verdict, message=message)
-
-
-def vanished(desired: Manifest, last: Verdict | None) -> Verdict:
-    """The verdict on an object that the API server does not have.
-
-    A Job with a time to live that was seen Complete stays Current, and one that failed stays failed: it was collected.
-    """
-    collected = desired.get("kind") == "Job" and "ttlSecondsAfterFinished" in section(desired, "spec")
-    if collected and last is not None and last.state in (State.CURRENT, State.FAILED):
-        return last
-    return Verdict(State.NOT_FOUND, "NotFound", "does not exist", "generic")
 
 
 def related_refs(obj: Manifest, rules: RuleSet) -> tuple[ObjectRef, ...]:
@@ -68,12 +60,18 @@ def _judge(obj: Manifest, context: Context) -> Verdict:
         return Verdict(State.CURRENT, "Ignored", "", "annotation")
     if metadata.get("deletionTimestamp"):
         return _terminating(obj)
-    policy = _POLICIES.get(wish, context.policy)
+    if wish and wish not in _POLICIES:
+        note = f"annotation {ANNOTATION} is {wish[:40]!r}, none of ignore, {', '.join(_POLICIES)}: it has no effect"
+        return replace(_by_policy(obj, context.policy, context, annotated=False), note=note)
+    return _by_policy(obj, _POLICIES.get(wish, context.policy), context, annotated=bool(wish))
+
+
+def _by_policy(obj: Manifest, policy: Policy, context: Context, *, annotated: bool) -> Verdict:
     match policy:
         case Policy.EXISTS:
-            return Verdict(State.CURRENT, "Exists", "", "annotation" if wish else "exists")
+            return Verdict(State.CURRENT, "Exists", "", "annotation" if annotated else "exists")
         case Policy.KSTATUS:
-            return _as_flux(obj, context, annotated=bool(wish))
+            return _as_flux(obj, context, annotated=annotated)
         case Policy.STRICT:
             return _strict(obj, context)
 
@@ -81,13 +79,15 @@ def _judge(obj: Manifest, context: Context) -> Verdict:
 def _terminating(obj: Manifest) -> Verdict:
     metadata = section(obj, "metadata")
     finalizers = [name for name in metadata.get("finalizers") or () if isinstance(name, str)]
+    remaining = builtin.remaining(obj)
     message = "is being deleted" + (f", held by finalizer {', '.join(finalizers)}" if finalizers else "")
+    message += f": {remaining}" if remaining else ""
     return Verdict(State.TERMINATING, "Terminating", message, "generic")
 
 
 def _as_flux(obj: Manifest, context: Context, *, annotated: bool) -> Verdict:
-    """The layer's own expressions, else kstatus with Flux's rule for Jobs."""
-    rule = None if annotated else context.rules.find(obj, lowest=Level.LAYER)
+    """The layer's own expressions and the stack's, else kstatus with Flux's rule for Jobs."""
+    rule = None if annotated else context.rules.find(obj, lowest=Level.STACK)
     if rule is not None:
         return by_rule(rule, obj, context)
     verdict = kstatus.compute(obj, now=context.now)
@@ -100,6 +100,7 @@ def _strict(obj: Manifest, context: Context) -> Verdict:
     """Users' rules, bundled rules, Kubernetes' own kinds, and kstatus with patience for the rest."""
     rule = context.rules.find(obj)
     if rule is not None:
+        obj = autoscaler.complete(obj)
         verdict = by_rule(rule, obj, context)
         return verdict if rule.constant else builtin.with_pods(obj, _amended(obj, verdict, context), context)
     settled = kstatus.preliminary(obj)
@@ -112,11 +113,11 @@ def _strict(obj: Manifest, context: Context) -> Verdict:
 
 
 def _amended(obj: Manifest, verdict: Verdict, context: Context) -> Verdict:
-    """A claim that is bound only once a Pod uses it is as good as it can be."""
+    """What a rule cannot know: that a claim is bound only once a Pod uses it, and how long ago metrics went missing."""
     waits = verdict.state is State.IN_PROGRESS and verdict.rule.startswith("bundled:v1/PersistentVolumeClaim")
     if waits and builtin.awaits_consumer(obj, context):
         return Verdict(State.CURRENT, "WaitForFirstConsumer", "is bound when a Pod first uses it", verdict.rule)
-    return verdict
+    return autoscaler.patient(obj, verdict, context)
 
 
 def by_rule(rule: Rule, obj: Manifest, context: Context) -> Verdict:
@@ -124,10 +125,8 @@ def by_rule(rule: Rule, obj: Manifest, context: Context) -> Verdict:
     if not rule.ignore_observed_generation:
         stale = kstatus.unobserved(obj)
         if stale is not None:
-            return replace(stale, rule=rule.label)
+            return _paused(rule, obj, context) or replace(stale, rule=rule.label)
     verdict = Verdict(State.CURRENT, "Current", "", rule.label) if rule.constant else _evaluated(rule, obj, context)
-    if verdict.state is not State.CURRENT:
-        return verdict
     if not rule.flux and not rule.constant:
         verdict = _patient(obj, verdict, context, rule.grace)
     if verdict.state is State.CURRENT and rule.requires:
@@ -135,6 +134,15 @@ def by_rule(rule: Rule, obj: Manifest, context: Context) -> Verdict:
     if verdict.state is State.CURRENT and rule.children and context.children is not None:
         verdict = _with_children(rule, obj, verdict, context)
     return verdict
+
+
+def _paused(rule: Rule, obj: Manifest, context: Context) -> Verdict | None:
+    """Suspended if all but the status says so: a controller that is told to pause may never observe that generation."""
+    program = next((program for state, program in rule.checks if state is State.SUSPENDED), None)
+    wish = {**obj, "status": {}}
+    if program is None or not _holds(program, context.rules.compiler.activation(rule.data(wish))):
+        return None
+    return _reasoned(rule, program, State.SUSPENDED, wish, context)
 
 
 def _evaluated(rule: Rule, obj: Manifest, context: Context) -> Verdict:
@@ -146,7 +154,8 @@ def _evaluated(rule: Rule, obj: Manifest, context: Context) -> Verdict:
             return _unanswered(rule, state, error)
         if holds:
             return _reasoned(rule, program, state, obj, context)
-    return _reasoned(rule, rule.current, None, obj, context)
+    stale = kstatus.unobserved(obj) if rule.ignore_observed_generation else None
+    return replace(stale, rule=rule.label) if stale else _reasoned(rule, rule.current, None, obj, context)
 
 
 def _unanswered(rule: Rule, state: State, error: EvaluationError) -> Verdict:
@@ -203,8 +212,8 @@ def _message(program: Program, activation: object) -> str:
 
 
 def _patient(obj: Manifest, verdict: Verdict, context: Context, grace: float) -> Verdict:
-    """Distrust a Current that nobody may have looked at: an empty status, or one older than our last change."""
-    if verdict.state is not State.CURRENT:
+    """Distrust what is final but nobody may have looked at: an empty status, or one older than our last change."""
+    if verdict.state not in (State.CURRENT, State.FAILED):
         return verdict
     created = timestamp(section(obj, "metadata").get("creationTimestamp")) or 0.0
     due = max(created, context.applied_at or 0.0) + grace
@@ -215,26 +224,36 @@ def _patient(obj: Manifest, verdict: Verdict, context: Context, grace: float) ->
                 State.IN_PROGRESS, "NoStatus", "its controller has not reported a status yet", "generic", due
             )
         return replace(verdict, reason="NoStatus", message="no status reported", rule="generic")
-    if context.applied_at is not None and context.now < due and _outdated(obj, context):
+    if context.now < due and context.status_subresource and _outdated(obj, context):
         message = "its controller has not looked at the last change yet"
         return Verdict(State.IN_PROGRESS, "StatusOutdated", message, verdict.rule, due)
     return verdict
 
 
 def _outdated(obj: Manifest, context: Context) -> bool:
-    """Whether status was last written before the rest was; False where generations tell better, or nobody can tell."""
-    if isinstance(section(obj, "status").get("observedGeneration"), int) or not context.status_subresource:
-        return False
-    if any("observedGeneration" in entry for entry in conditions(obj)):
-        return False
-    told, written = 0.0, 0.0
-    for entry in entries(section(obj, "metadata"), "managedFields"):
-        moment = timestamp(entry.get("time")) or 0.0
-        if entry.get("subresource") == "status":
-            told = max(told, moment)
-        else:
-            written = max(written, moment)
-    return told < written
+    """Whether a status speaks of an older generation; where none is noted in it, the time of its last change decides.
+
+    Only the newest note counts: controllers leave conditions that did not change as they were.
+    """
+    noted = max(_noted(section(obj, "status")), default=None)
+    generation = section(obj, "metadata").get("generation")
+    if noted is None or not isinstance(generation, int):
+        return noted is None and context.status_outdated
+    return noted < generation
+
+
+def _noted(status: object) -> Iterator[int]:
+    """The generations that a status says its controllers have looked at, wherever in it."""
+    match status:
+        case dict():
+            noted = status.get("observedGeneration")
+            if isinstance(noted, int):
+                yield noted
+            for value in status.values():
+                yield from _noted(value)
+        case list():
+            for value in status:
+                yield from _noted(value)
 
 
 def _required(entry: Requirement, rule: Rule, obj: Manifest, rules: RuleSet) -> ObjectRef | None:
@@ -273,7 +292,8 @@ def _with_children(rule: Rule, obj: Manifest, verdict: Verdict, context: Context
 
 
 def _of_other(obj: Manifest, context: Context) -> Verdict:
-    return judge(obj, replace(context, policy=Policy.STRICT, related={}, children=None, applied_at=None))
+    strict = replace(context, policy=Policy.STRICT, related={}, children=None, events=())
+    return judge(obj, replace(strict, applied_at=None, status_outdated=False))
 
 
 def _inherited(rule: Rule, ref: ObjectRef, found: Verdict) -> Verdict:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from clusterstack.core.health.fields import Fields, condition, entries, integer, section, text, timestamp
 from clusterstack.core.objects import Manifest
@@ -33,27 +33,65 @@ BROKEN = frozenset(
 
 @dataclass(frozen=True, slots=True)
 class Trouble:
-    """What is wrong with one Pod. `broken`: waiting alone will not help. `recheck_at`: when it counts as broken."""
+    """What is wrong with one Pod. `broken`: waiting alone will not help. `recheck_at`: when it counts as broken.
+    `ended_at`: when a Pod that is over ended (unix seconds).
+    """
 
     reason: str
     message: str
     broken: bool
     restarts: int = 0
     recheck_at: float | None = None
+    ended_at: float = 0.0
 
 
 def worst(pods: Iterable[Manifest], now: float) -> Trouble | None:
-    """The most telling trouble among Pods; Pods being deleted or finished have none. Ties go to the first by name."""
+    """The most telling trouble among Pods; Pods being deleted or finished have none.
+
+    Of several that failed it is the last one; ties go to the first by name. A failed Pod that is replaced, one that was
+    evicted say, is history: told only where nothing else is, and no reason to call its workload broken.
+    """
     found = [(pod, trouble(pod, now)) for pod in pods if pod.get("kind", "Pod") == "Pod"]
-    ranked = sorted(
-        (
-            (not reason.broken, -reason.restarts, text(section(pod, "metadata"), "name"), reason)
-            for pod, reason in found
-            if reason
+    told = [(pod, replace(reason, broken=False) if _replaced(pod) else reason) for pod, reason in found if reason]
+    if not told:
+        return None
+    return min(
+        told,
+        key=lambda entry: (
+            not entry[1].broken,
+            _replaced(entry[0]),
+            -entry[1].restarts,
+            -entry[1].ended_at,
+            text(section(entry[0], "metadata"), "name"),
         ),
-        key=lambda entry: entry[:3],
+    )[1]
+
+
+def _replaced(pod: Manifest) -> bool:
+    """Whether a Pod is over that was meant to run for ever, so that its controller makes another one."""
+    return section(pod, "status").get("phase") == "Failed" and section(pod, "spec").get("restartPolicy") == "Always"
+
+
+def stuck(pods: Iterable[Manifest]) -> Manifest | None:
+    """A Pod that has its node and yet does not become ready, which only its Events may explain; pending ones first."""
+    found = [pod for pod in pods if pod.get("kind", "Pod") == "Pod" and _is_stuck(pod)]
+    phases = ("Pending", "Running")
+    return min(
+        found,
+        key=lambda pod: (
+            phases.index(section(pod, "status")["phase"]),
+            text(section(pod, "metadata"), "name"),
+        ),
+        default=None,
     )
-    return ranked[0][3] if ranked else None
+
+
+def _is_stuck(pod: Manifest) -> bool:
+    if section(pod, "metadata").get("deletionTimestamp") or not text(section(pod, "spec"), "nodeName"):
+        return False
+    phase = section(pod, "status").get("phase")
+    ready = (condition(pod, "Ready") or {}).get("status") == "True"
+    return phase == "Pending" or (phase == "Running" and not ready)
 
 
 def trouble(pod: Manifest, now: float) -> Trouble | None:
@@ -65,11 +103,31 @@ def trouble(pod: Manifest, now: float) -> Trouble | None:
         if found is not None:
             return found
     if section(pod, "status").get("phase") == "Failed":
-        status = section(pod, "status")
-        return Trouble(
-            text(status, "reason") or "PodFailed", text(status, "message") or "a Pod has failed", broken=True
-        )
+        return _ended(pod)
     return _unscheduled(pod, now)
+
+
+def _ended(pod: Manifest) -> Trouble:
+    """Why a Pod failed: what was done to it, such as an eviction, or how the container that failed last ended."""
+    status = section(pod, "status")
+    created = timestamp(section(pod, "metadata").get("creationTimestamp")) or 0.0
+    exits = [
+        (timestamp(ended.get("finishedAt")) or created, container, ended)
+        for container in containers(pod)
+        if (ended := section(section(container, "state"), "terminated")) and integer(ended, "exitCode", 0) != 0
+    ]
+    if text(status, "reason") or not exits:
+        reason, message = text(status, "reason") or "PodFailed", text(status, "message") or "a Pod has failed"
+        return Trouble(reason, message, broken=True, ended_at=max((at for at, *_ in exits), default=created))
+    at, container, ended = max(exits, key=lambda entry: entry[0])
+    return Trouble(text(ended, "reason") or "Error", _exit(container, ended), broken=True, ended_at=at)
+
+
+def _exit(container: Fields, ended: Fields) -> str:
+    """How a container ended: its exit code, and the last line that it left as its message."""
+    told = text(ended, "message").strip().splitlines()
+    line = f"container {text(container, 'name')} exited with code {integer(ended, 'exitCode', 0)}"
+    return f"{line}: {told[-1].strip()}" if told else line
 
 
 def containers(pod: Manifest) -> Iterator[Fields]:
@@ -90,6 +148,8 @@ def _container(container: Fields) -> Trouble | None:
         code = integer(ended, "exitCode", -1)
         why = text(ended, "message") or (f"exit code {code}" if code >= 0 else "")
         message = f"container {text(container, 'name')} keeps crashing" + (f": {why}" if why else "")
+    elif "Image" in reason and text(container, "image") not in message:
+        message = f"image {text(container, 'image')}" + (f": {message}" if message else "")
     return Trouble(reason, message, broken=True, restarts=integer(container, "restartCount", 0))
 
 

@@ -6,7 +6,11 @@
     current: "…"                         mandatory; besides: inProgress, failed, degraded, suspended
     requires: [{kind: group/Kind, name: <CEL>, namespace: <CEL>}]     other objects that must be Current as well
     children: [apps/Deployment]          owned objects that must be Current as well
-    t: {current: [{status: …}], …}       samples, for the tests; a sample's own `for` and `from` narrow the rule's
+    events: true                         its controller tells what is wrong in Events only
+    t: {current: [{status: …}], …}       samples, for the tests; a sample's own `for` and `from` narrow the rule's,
+                                         `alone: true` leaves out what it requires
+
+Users' rules may have Flux's shape instead, `apiVersion` and `kind` for `for`, with degraded, suspended and message too.
 
 A RuleSet holds rules on four levels; on each, an exact kind beats a group, a group beats those that it is part of
 (`*.services.k8s.aws/*`), and the first match in order wins.
@@ -20,6 +24,7 @@ from enum import IntEnum
 from fnmatch import fnmatchcase
 from functools import lru_cache
 from importlib import resources
+from types import MappingProxyType
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -42,6 +47,10 @@ ORDER = (
     ("degraded", State.DEGRADED),
 )
 """The expressions in the order in which they are asked; the first that holds decides."""
+
+_FIELDS = MappingProxyType({state: to_camel(name) for name, state in ORDER})
+
+_COMPLAINTS = MappingProxyType({"missing": "is missing", "extra_forbidden": "is no field of a health rule"})
 
 
 class Level(IntEnum):
@@ -83,12 +92,13 @@ class RuleSpec(BaseModel):
     ignore_observed_generation: bool = False
     requires: list[RequirementSpec] = []
     children: list[str] = []
+    events: bool = False
     grace: float = Field(default=GRACE, ge=0, le=3600)
     t: dict[str, list[dict[str, Any]]] = {}
 
 
 class FluxSpec(BaseModel):
-    """One of Flux's `healthCheckExprs`; without a kind it is for the whole group."""
+    """One of Flux's `healthCheckExprs`, or one with more to say; without a kind it is for the whole group."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, alias_generator=to_camel, populate_by_name=True)
 
@@ -97,6 +107,9 @@ class FluxSpec(BaseModel):
     current: str
     in_progress: str | None = None
     failed: str | None = None
+    degraded: str | None = None
+    suspended: str | None = None
+    message: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,6 +138,7 @@ class Rule:
     ignore_observed_generation: bool = False
     requires: tuple[Requirement, ...] = ()
     children: tuple[GroupKind, ...] = ()
+    events: bool = False
     grace: float = GRACE
     flux: bool = False
     defaults: tuple[str, ...] = ()
@@ -166,7 +180,22 @@ class RuleSet:
 
     def with_rules(self, rules: Sequence[Mapping[str, Any]], *, source: str, level: Level = Level.STACK) -> RuleSet:
         """Add users' rules on a level; `source` says where they are from, in errors. Raises SpecError `RuleInvalid`."""
-        compiled = [self._compile(raw, f"{source}[{index}]") for index, raw in enumerate(rules)]
+        return self._grown([self._compile(raw, f"{source}[{index}]") for index, raw in enumerate(rules)], level)
+
+    def with_valid(
+        self, rules: Sequence[Mapping[str, Any]], *, source: str, level: Level
+    ) -> tuple[RuleSet, tuple[str, ...]]:
+        """Add those of users' rules that are in order; and what is wrong with each of the others."""
+        compiled: list[Rule] = []
+        problems: list[str] = []
+        for index, raw in enumerate(rules):
+            try:
+                compiled.append(self._compile(raw, f"{source}[{index}]"))
+            except SpecError as error:
+                problems.append(str(error))
+        return self._grown(compiled, level), tuple(problems)
+
+    def _grown(self, compiled: Sequence[Rule], level: Level) -> RuleSet:
         levels = list(self.levels)
         levels[level] = _table(levels[level], compiled)
         first, second, third, fourth = levels
@@ -192,7 +221,8 @@ class RuleSet:
         except ValidationError as error:
             first = error.errors(include_url=False)[0]
             at = ".".join(str(part) for part in first["loc"])
-            raise SpecError(f"{where}: {at}: {first['msg']}", reason="RuleInvalid") from None
+            says = _COMPLAINTS.get(first["type"], first["msg"])
+            raise SpecError(f"{where}: {at}: {says}", reason="RuleInvalid") from None
 
     def _selects(self, rule: Rule, obj: Manifest) -> bool:
         if rule.name == ANY and rule.namespace == ANY and rule.when is None:
@@ -215,7 +245,7 @@ class RuleSet:
             try:
                 program.holds(activation)
             except EvaluationError as error:
-                yield f"{rule.label}: {state} fails on an object without status ({error}); guard it with has()"
+                yield f"{rule.label}.{_FIELDS[state]}: fails on an object without status ({error}); guard it with has()"
 
 
 @lru_cache(maxsize=4096)
@@ -307,6 +337,7 @@ def _compiled(spec: RuleSpec, compiler: Compiler, label: str) -> Rule:
         ignore_observed_generation=spec.ignore_observed_generation,
         requires=requires,
         children=tuple(kind_of(kind, label) for kind in spec.children),
+        events=spec.events,
         grace=spec.grace,
         defaults=("metadata", "spec", "status"),
     )
@@ -314,9 +345,8 @@ def _compiled(spec: RuleSpec, compiler: Compiler, label: str) -> Rule:
 
 def _flux(spec: FluxSpec, compiler: Compiler, label: str) -> Rule:
     """Compile Flux's shape. Flux binds only the fields that an object has: a missing `status` is not Current."""
-    rule = _compiled(
-        RuleSpec(kinds=["x/x"], current=spec.current, in_progress=spec.in_progress, failed=spec.failed), compiler, label
-    )
+    expressions = spec.model_dump(exclude={"api_version", "kind"})
+    rule = _compiled(RuleSpec(kinds=["x/x"], **expressions), compiler, label)
     return replace(rule, kinds=(GroupKind(group_of(spec.api_version), spec.kind),), flux=True, defaults=())
 
 

@@ -33,8 +33,9 @@ STATES: Mapping[str, State] = MappingProxyType(
 NOW = 1e9
 """When samples are judged, in unix seconds."""
 
-_ABOUT = frozenset({"for", "from", "children"})
-"""What a sample says besides the object: the kinds it is for, where it is from, and what the object owns."""
+_ABOUT = frozenset({"for", "from", "children", "alone"})
+"""What a sample says besides the object: the kinds it is for, where it is from, what the object owns, and whether what
+it requires is not there."""
 
 _SAME = frozenset({(State.DEGRADED, State.IN_PROGRESS), (State.SUSPENDED, State.CURRENT)})
 """What kstatus has no word for, and may call otherwise without being wrong."""
@@ -50,6 +51,7 @@ class Sample:
     source: str
     obj: Manifest
     children: Sequence[Manifest] | None = None
+    alone: bool = False
 
     @property
     def concrete(self) -> bool:
@@ -76,7 +78,8 @@ def samples_of(spec: RuleSpec) -> Iterator[Sample]:
             for kind in sample.get("for", spec.kinds):
                 fields = {field: value for field, value in sample.items() if field not in _ABOUT}
                 source, children = sample.get("from", spec.source), sample.get("children")
-                yield Sample(f"{kind}-{name}-{index}", kind, STATES[name], source, instance(kind, fields), children)
+                made, alone = instance(kind, fields), sample.get("alone", False)
+                yield Sample(f"{kind}-{name}-{index}", kind, STATES[name], source, made, children, alone)
 
 
 def instance(kind: str, fields: Mapping[str, Any]) -> Manifest:
@@ -95,17 +98,17 @@ def instance(kind: str, fields: Mapping[str, Any]) -> Manifest:
     return made
 
 
-def judged(sample: Sample, rules: RuleSet) -> Verdict:
-    """The verdict on a sample; whatever else it requires is there and well."""
-    related = {ref: _well(ref) for ref in related_refs(sample.obj, rules)}
-    return judge(sample.obj, Context(rules=rules, related=related, children=sample.children, now=NOW))
+def judged(sample: Sample, rules: RuleSet, *, now: float = NOW) -> Verdict:
+    """The verdict on a sample at a time in unix seconds; what else it requires is there and well, or not there."""
+    related = {} if sample.alone else {ref: _well(ref) for ref in related_refs(sample.obj, rules)}
+    return judge(sample.obj, Context(rules=rules, related=related, children=sample.children, now=now))
 
 
 def _well(ref: ObjectRef) -> Manifest:
     version = f"{ref.group}/v1" if ref.group else "v1"
     metadata = {"name": ref.name, "namespace": ref.namespace}
-    conditions = [{"type": name, "status": "True"} for name in ("Ready", "Complete")]
-    status = {"phase": "Succeeded", "conditions": conditions}
+    conditions = [{"type": name, "status": "True"} for name in ("Ready", "Complete", "Available")]
+    status = {"phase": "Active" if ref.kind == "Namespace" else "Succeeded", "conditions": conditions}
     return {"apiVersion": version, "kind": ref.kind, "metadata": metadata, "status": status}
 
 

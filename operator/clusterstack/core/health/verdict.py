@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
@@ -46,7 +46,7 @@ class Verdict:
     """One object's health.
 
     `message` is one line of at most 160 characters and never JSON. `rule` names who decided. `recheck_at` (unix
-    seconds) is when the passing of time alone may change the verdict.
+    seconds) is when the passing of time alone may change the verdict. `note`: what is worth knowing, and no trouble.
     """
 
     state: State
@@ -54,11 +54,16 @@ class Verdict:
     message: str
     rule: str
     recheck_at: float | None = None
+    note: str = ""
 
     @property
     def healthy(self) -> bool:
         """A layer of such objects is Ready: what is suspended on purpose counts."""
         return self.state in (State.CURRENT, State.SUSPENDED)
+
+    def by(self, moment: float) -> Verdict:
+        """The same verdict, to be looked at again at that time at the latest."""
+        return replace(self, recheck_at=min(moment, self.recheck_at or moment))
 
     @property
     def failed(self) -> bool:
@@ -66,13 +71,23 @@ class Verdict:
         return self.state is State.FAILED
 
 
+@dataclass(frozen=True, slots=True)
+class Server:
+    """A Service and its EndpointSlices; `service` None: there is none. `trusted`: it did answer, or cannot be read."""
+
+    service: Manifest | None = None
+    slices: Sequence[Manifest] = ()
+    trusted: bool = False
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Context:
     """What a verdict may depend on besides the object.
 
     `related` holds the existing objects that `related_refs` asked for; `children` those of `child_query`, None while
-    they are not known. `applied_at` is when our own write last raised the object's generation, None when no such write
-    is known. `status_subresource` is true for a custom kind that is served with `/status`. Times are unix seconds.
+    they are not known; `servers` the Services of `servers_of`, None where nobody looks for them. `applied_at` is when
+    our own write last raised the object's generation, None when no such write is known. `status_subresource` is true
+    for a custom kind that is served with `/status`. Times are unix seconds.
     """
 
     rules: RuleSet
@@ -80,7 +95,10 @@ class Context:
     now: float = 0.0
     related: Mapping[ObjectRef, Manifest] = field(default_factory=dict)
     children: Sequence[Manifest] | None = None
+    events: Sequence[Manifest] = ()
+    servers: Mapping[ObjectRef, Server] | None = None
     applied_at: float | None = None
+    status_outdated: bool = False
     status_subresource: bool = False
 
 
@@ -94,17 +112,16 @@ class ChildQuery:
     owner_uid: str = ""
 
 
-def sentence(ref: ObjectRef, verdict: Verdict) -> str:
-    """A verdict for people who see nothing else: the object and the cause, in one line of at most 160 characters.
+@dataclass(frozen=True, slots=True)
+class EventQuery:
+    """Whose Events may tell what an object's own status does not: its own, or those of a Pod of its."""
 
-    A long cause is cut at its end; the object's name never is.
-    """
-    cause = verdict.message or verdict.reason
-    return one_line(f"{ref}: {cause}")
+    namespace: str
+    uid: str
 
 
-def one_line(text: str) -> str:
-    """Fit a controller's message into a status line: one line, at most 160 characters, embedded JSON cut out."""
+def one_line(text: str, length: int = MESSAGE_LENGTH) -> str:
+    """Fit a controller's message into a status line: one line of limited length, embedded JSON cut out."""
     line = " ".join(text.split())
     line = re.sub(r'[{\[]\s*[{\["].*', "…", line).replace("… …", "…")
-    return line if len(line) <= MESSAGE_LENGTH else line[: MESSAGE_LENGTH - 1].rstrip() + "…"
+    return line if len(line) <= length else line[: length - 1].rstrip() + "…"
