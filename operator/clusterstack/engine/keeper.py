@@ -217,7 +217,7 @@ class Keeper:
         if effort.webhook is not None:
             self._webhooks.answered(effort.webhook)
             effort.webhook = None
-        return self._settle(ref, live, since)
+        return self._settle(ref, self._cluster.live(ref) or live, since)
 
     def _may_recreate(self, ref: ObjectRef, desired: Desired) -> bool:
         return recreatable(self._ledger.entry(ref), desired.manifest, force=self._terms.force)

@@ -77,8 +77,7 @@ class KubeCluster:
         self, manifest: Manifest, resource: Resource, *, manager: str, account: str = "", lane: str = ""
     ) -> tuple[bool, Live]:
         written = await self._client.apply(resource, manifest, manager=manager, impersonate=account or None, lane=lane)
-        live = written.live  # it is in the cache already, where something newer may have arrived since
-        return written.created, self._observer.get(live.ref) or live
+        return written.created, written.live  # what was written: the cache may already know what somebody wrote since
 
     async def rehearse(
         self, manifest: Manifest, resource: Resource, *, manager: str, account: str = "", lane: str = ""
