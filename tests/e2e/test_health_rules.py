@@ -215,6 +215,8 @@ def test_a_restart_finds_the_clusters_rules_before_it_judges(bed: Bed, kind: Kin
     stack = bed.stack({"name": "app", "manifests": [kind.widget()]})
     kind.report(phase="Up", conditions=[{"type": "Ready", "status": "False"}])
     stack.ready()
+    last = f"/api/v1/namespaces/default/events?fieldSelector=involvedObject.name%3D{stack.name},reason%3DStackReady"
+    bed.until(last, lambda found: found["items"])  # the Event comes right after the status that it tells of
     since = bed.plane.audit_offset()
     bed.restart()
     assert stack.untouched(since) == []
