@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import json
 import time
 from pathlib import Path
@@ -18,7 +17,7 @@ from .bed import Bed, Manifest, Stack, condition, config_map, settle, unique
 from .objects import CRDS, crd, custom, deployment, let_run, source, text
 from .test_stack_flux import kustomization, repository
 from .test_stack_git import at_commit
-from .test_stack_kinds import ADMISSION, WEBHOOKS, allow, guarded
+from .test_stack_kinds import WEBHOOKS, allow, guarded, webhook_configuration
 
 pytestmark = pytest.mark.e2e
 
@@ -32,24 +31,6 @@ def server(name: str, place: str) -> tuple[Manifest, Manifest]:
     metadata = {"name": name, "namespace": place}
     service = {"apiVersion": "v1", "kind": "Service", "metadata": metadata, "spec": spec}
     return service, deployment(name, place, runs=False)
-
-
-def configuration(name: str, place: str, ca: pki.Authority) -> Manifest:
-    """A webhook that is asked about ConfigMaps with the label `guard: name`."""
-    reference = {"name": name, "namespace": place, "path": "/validate"}
-    rule = {"apiGroups": [""], "apiVersions": ["v1"], "resources": ["configmaps"], "operations": ["CREATE", "UPDATE"]}
-    webhook = {
-        "name": f"{name}.example.org",
-        "clientConfig": {"service": reference, "caBundle": base64.b64encode(ca.pem).decode()},
-        "rules": [rule],
-        "objectSelector": {"matchLabels": {"guard": name}},
-        "failurePolicy": "Fail",
-        "sideEffects": "None",
-        "admissionReviewVersions": ["v1"],
-        "timeoutSeconds": 2,
-    }
-    kind = "ValidatingWebhookConfiguration"
-    return {"apiVersion": ADMISSION, "kind": kind, "metadata": {"name": name}, "webhooks": [webhook]}
 
 
 def in_force(bed: Bed, name: str, place: str) -> None:
@@ -83,7 +64,7 @@ def test_a_herd_behind_one_webhook_asks_with_one_voice_and_goes_together(bed: Be
     service, behind = server(name, "default")
     address = bed.api.create("/api/v1/namespaces/default/services", service)["spec"]["clusterIP"]
     bed.api.create("/apis/apps/v1/namespaces/default/deployments", behind)
-    bed.api.create(WEBHOOKS, configuration(name, "default", ca))
+    bed.api.create(WEBHOOKS, webhook_configuration(name, "default", ca))
     in_force(bed, name, place)
     begun = bed.plane.audit_offset()
     held = [guarded(f"held-{number}", place, name) for number in range(HERD)]
@@ -125,7 +106,7 @@ def test_a_webhook_configuration_is_healthy_once_its_server_has_endpoints(bed: B
     bed.api.create(f"/apis/apps/v1/namespaces/{place}/deployments", behind)
     selecting = {**service, "spec": {**service["spec"], "publishNotReadyAddresses": False}}
     bed.api.create(f"/api/v1/namespaces/{place}/services", selecting)
-    stack = bed.stack({"name": "app", "manifests": [configuration(name, place, pki.authority("webhook-ca"))]})
+    stack = bed.stack({"name": "app", "manifests": [webhook_configuration(name, place, pki.authority("webhook-ca"))]})
     waiting = f"waits for ready endpoints of service {place}/{name}"
     stack.phase("app", "Progressing", says=waiting)
     let_run(bed.api, name, place)

@@ -156,13 +156,17 @@ def guard(bed: Bed, name: str, ca: pki.Authority) -> tuple[str, Manifest]:
     """A Service with an address and a webhook behind it that is asked about ConfigMaps with the label `guard: name`."""
     service = {"apiVersion": "v1", "kind": "Service", "metadata": {"name": name}, "spec": {"ports": [{"port": 443}]}}
     address = bed.api.create("/api/v1/namespaces/default/services", service)["spec"]["clusterIP"]
-    reference = {"name": name, "namespace": "default", "path": "/validate"}
+    return str(address), webhook_configuration(name, "default", ca)
+
+
+def webhook_configuration(name: str, place: str, ca: pki.Authority) -> Manifest:
+    """A webhook that is asked about ConfigMaps with the label `guard: name`."""
+    reference = {"name": name, "namespace": place, "path": "/validate"}
+    rule = {"apiGroups": [""], "apiVersions": ["v1"], "resources": ["configmaps"], "operations": ["CREATE", "UPDATE"]}
     webhook = {
         "name": f"{name}.example.org",
         "clientConfig": {"service": reference, "caBundle": base64.b64encode(ca.pem).decode()},
-        "rules": [
-            {"apiGroups": [""], "apiVersions": ["v1"], "resources": ["configmaps"], "operations": ["CREATE", "UPDATE"]}
-        ],
+        "rules": [rule],
         "objectSelector": {"matchLabels": {"guard": name}},
         "failurePolicy": "Fail",
         "sideEffects": "None",
@@ -170,7 +174,7 @@ def guard(bed: Bed, name: str, ca: pki.Authority) -> tuple[str, Manifest]:
         "timeoutSeconds": 2,
     }
     kind = "ValidatingWebhookConfiguration"
-    return str(address), {"apiVersion": ADMISSION, "kind": kind, "metadata": {"name": name}, "webhooks": [webhook]}
+    return {"apiVersion": ADMISSION, "kind": kind, "metadata": {"name": name}, "webhooks": [webhook]}
 
 
 def guarded(name: str, place: str, guard: str) -> Manifest:

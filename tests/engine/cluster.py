@@ -353,15 +353,15 @@ class ScriptedCluster:
     ) -> tuple[bool, Live]:
         ref = ref_of(manifest)
         call = Call("apply", ref, copy.deepcopy(manifest), manager, account)
-        created = False
+        answers: list[tuple[bool, Live]] = []
 
         def commit() -> None:
-            nonlocal created
             created = ref not in self.objects
             self._store_applied(ref, manifest, manager)
+            answers.append((created, project(resource, self.objects[ref])))
 
         await self._write(call, commit)
-        return created, project(resource, self.objects[ref])
+        return answers[-1]
 
     async def rehearse(
         self, manifest: Manifest, resource: Resource, *, manager: str, account: str = "", lane: str = ""

@@ -140,12 +140,10 @@ class KeeperBench:
     def __init__(self, home: Home, ledger: Ledger, terms: Terms, policy: Policy) -> None:
         self.home, self.ledger, self.changes = home, ledger, 0
         self.keeper = Keeper(
-            home.cluster,
-            home.clock,
+            home.context,
             terms=terms,
             ledger=ledger,
             judge=home.judge(policy),
-            webhooks=home.context.webhooks,
             changed=self._changed,
         )
 

@@ -195,6 +195,21 @@ async def test_drift_is_corrected_at_once(home: Home) -> None:
     assert home.clock.elapsed == 0.0
 
 
+async def test_drift_that_comes_before_our_own_write_is_answered_is_corrected(home: Home) -> None:
+    desired = home.desire(config_map("a"))
+    meddled: list[Call] = []
+
+    def meddle(call: Call) -> None:
+        if not meddled:
+            meddled.append(call)
+            home.cluster.change(desired.ref, lambda found: found["data"].update(key="theirs"), by="someone")
+
+    home.cluster.after("apply", meddle, desired.ref)
+    async with keeping(home, desired) as bench:
+        assert await home.clock.until(lambda: len(meddled) == 1 and bench.healthy) < 1
+        assert home.cluster.objects[desired.ref]["data"] == desired.manifest["data"]
+
+
 async def test_a_late_write_of_our_own_older_content_counts_as_drift(home: Home) -> None:
     old, new = home.desire(config_map("a", key="old")), home.desire(config_map("a", key="new"))
     async with keeping(home, old) as bench:

@@ -201,14 +201,15 @@ async def test_an_object_that_something_else_stops_lets_the_next_one_ask(home: H
         assert [says(bench, one).partition(":")[0] for one in held] == ["NamespaceMissing", "", ""]
 
 
+def impossible(call: Call) -> None:
+    """What the API server answers to a dry run that would call a webhook with side effects."""
+    raise ApiError(f'admission webhook "{NAME}" does not support dry run', status=400, reason="BadRequest")
+
+
 async def test_a_webhook_that_knows_no_dry_run_is_asked_by_one_real_write_at_a_time(home: Home) -> None:
     home.cluster.put(service(selector={"app": "hook"}))
     home.cluster.put(endpoints())
     server = Server(home)
-
-    def impossible(call: Call) -> None:
-        raise ApiError(f'admission webhook "{NAME}" does not support dry run', status=400, reason="BadRequest")
-
     home.cluster.before("rehearse", impossible)
     async with keeping(home, *many(home, 20)) as bench:
         server.asked.clear()
@@ -223,10 +224,6 @@ async def test_a_lone_object_behind_a_webhook_without_dry_run_does_not_ask_witho
     home.cluster.put(service(selector={"app": "hook"}))
     home.cluster.put(endpoints())
     server = Server(home)
-
-    def impossible(call: Call) -> None:
-        raise ApiError(f'admission webhook "{NAME}" does not support dry run', status=400, reason="BadRequest")
-
     home.cluster.before("rehearse", impossible)
     async with keeping(home, *many(home, 1)):
         await home.clock.advance(60)

@@ -22,6 +22,10 @@ class GroupKind:
         return f"{self.kind}.{self.group}" if self.group else self.kind
 
 
+JOB = GroupKind("batch", "Job")
+"""The kind that runs to an end: what ended is neither changed nor, once it was collected, made again."""
+
+
 @dataclass(frozen=True, slots=True, order=True)
 class ObjectRef:
     """One object's identity in a cluster; `namespace` is empty for cluster-scoped objects."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from clusterstack.core.inventory import Entry, Origin
-from clusterstack.core.objects import GroupKind, Manifest
+from clusterstack.core.objects import JOB, GroupKind, Manifest
 
 _DATA = frozenset(
     {
@@ -14,7 +14,6 @@ _DATA = frozenset(
         GroupKind("apiextensions.k8s.io", "CustomResourceDefinition"),
     }
 )
-_JOB = GroupKind("batch", "Job")
 _FLUX_FORCE = "kustomize.toolkit.fluxcd.io/force"
 
 
@@ -25,4 +24,4 @@ def recreatable(entry: Entry | None, manifest: Manifest, *, force: bool) -> bool
         return False
     metadata = manifest.get("metadata") or {}
     marks = {**(metadata.get("labels") or {}), **(metadata.get("annotations") or {})}
-    return force or entry.ref.group_kind == _JOB or str(marks.get(_FLUX_FORCE, "")).lower() == "enabled"
+    return force or entry.ref.group_kind == JOB or str(marks.get(_FLUX_FORCE, "")).lower() == "enabled"

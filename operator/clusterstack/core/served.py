@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from clusterstack.core.health.fields import Fields, condition
 from clusterstack.core.objects import GroupKind, Manifest, ObjectRef
 from clusterstack.core.outcome import Park, kind_not_served
 
@@ -27,7 +28,7 @@ def unavailable(kind: GroupKind, api_version: str, api_service: Manifest | None)
     """The API server does not get an answer from the server behind an aggregated API."""
     ref = api_service_of(api_version)
     keys = (("kind", kind), ("object", ref))
-    available = _condition(api_service, "Available")
+    available = condition(api_service or {}, "Available")
     if available is None or available.get("status") == "True":
         return Park("APIServiceUnavailable", f"the server behind {ref} does not answer", keys)
     return Park("APIServiceUnavailable", f"{ref} is not Available: {_words(available)}", keys)
@@ -38,19 +39,14 @@ def unestablished(kind: GroupKind, name: str, crd: Manifest) -> Park:
     plain = kind_not_served(kind)
     keys = (*plain.keys, ("object", ObjectRef(CRD.group, CRD.kind, "", name)))
     for type_ in ("NamesAccepted", "Established"):
-        found = _condition(crd, type_)
+        found = condition(crd, type_)
         if found is not None and found.get("status") == "False" and found.get("reason") != "Installing":
             message = f"{plain.message}: its CRD is not established, {type_}=False: {_words(found)}"
             return Park("CRDNotEstablished", message, keys)
     return Park(plain.reason, plain.message, keys)
 
 
-def _condition(manifest: Manifest | None, type_: str) -> Manifest | None:
-    conditions = ((manifest or {}).get("status") or {}).get("conditions") or ()
-    return next((one for one in conditions if one.get("type") == type_), None)
-
-
-def _words(condition: Manifest) -> str:
-    parts = (condition.get("reason"), " ".join(str(condition.get("message") or "").split()))
+def _words(found: Fields) -> str:
+    parts = (found.get("reason"), " ".join(str(found.get("message") or "").split()))
     words = ": ".join(part for part in parts if part)
     return words if len(words) <= 200 else words[:199] + "…"

@@ -77,6 +77,12 @@ def answering(slices: Iterable[Manifest]) -> bool:
     )
 
 
+def reachable(service: Manifest, slices: Iterable[Manifest]) -> bool:
+    """Whether asking a Service has a chance: an endpoint of it takes requests, or it has no selector, so that its
+    endpoints are somebody's own business and may lie outside of the cluster."""
+    return not (service.get("spec") or {}).get("selector") or answering(slices)
+
+
 def _trouble(rest: str) -> str:
     said = _POST.sub("", " ".join(rest.split()))
     for pattern, words in _CAUSES:

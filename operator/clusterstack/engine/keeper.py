@@ -17,11 +17,12 @@ from functools import partial
 from clusterstack.core.board import Board, ObjectState, Present, Refused, Waiting
 from clusterstack.core.content import Desired, Mode
 from clusterstack.core.health import State, Verdict
-from clusterstack.core.objects import GroupKind, Manifest, ObjectRef
+from clusterstack.core.objects import JOB, Manifest, ObjectRef
 from clusterstack.core.order import apply_rank, stage
 from clusterstack.core.outcome import Park, Reject, classify
 from clusterstack.core.ownership import DIGEST_ANNOTATION
 from clusterstack.core.recreate import recreatable
+from clusterstack.engine.context import Context
 from clusterstack.engine.effort import CORRECTION_WINDOW, CORRECTIONS, Effort
 from clusterstack.engine.holdback import Holdback
 from clusterstack.engine.inquiry import Inquiry
@@ -30,8 +31,7 @@ from clusterstack.engine.ledger import Ledger
 from clusterstack.engine.marks import bears_mark, other_writer
 from clusterstack.engine.served import explained, not_served, unread
 from clusterstack.engine.watches import Watches
-from clusterstack.engine.webhooks import Waiter, Webhooks, rehearse
-from clusterstack.engine.world import Clock, Cluster
+from clusterstack.engine.webhooks import Waiter, rehearse
 from clusterstack.errors import ApiError, TransportError
 from clusterstack.kube.facts import object_key
 from clusterstack.kube.live import Live
@@ -39,7 +39,6 @@ from clusterstack.kube.resource import Resource
 
 IN_FLIGHT = 32
 FIRST_RETRY, LAST_RETRY = 0.25, 30.0
-JOB = GroupKind("batch", "Job")
 NOT_AWAITED = Verdict(State.CURRENT, "NotAwaited", "", "awaited")
 
 
@@ -59,18 +58,17 @@ class Keeper:
 
     def __init__(
         self,
-        cluster: Cluster,
-        clock: Clock,
+        context: Context,
         *,
         terms: Terms,
         ledger: Ledger,
         judge: Judge,
-        webhooks: Webhooks,
         changed: Callable[[], None],
     ) -> None:
         self.board = Board()
-        self._cluster, self._clock, self._terms = cluster, clock, terms
-        self._ledger, self._judge, self._webhooks, self._changed = ledger, judge, webhooks, changed
+        cluster, clock = context.cluster, context.clock
+        self._cluster, self._clock, self._webhooks = cluster, clock, context.webhooks
+        self._terms, self._ledger, self._judge, self._changed = terms, ledger, judge, changed
         self._desired: dict[ObjectRef, Desired] = {}
         self._efforts: dict[ObjectRef, Effort] = {}
         self._dirty: list[tuple[int, int, ObjectRef]] = []

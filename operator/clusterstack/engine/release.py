@@ -55,15 +55,7 @@ class ReleaseUnit:
         self.content, self.spec, self.awaited = content, content.spec, awaited
         self.name = content.spec.id
         self._context, self._changed, self._terms = context, changed, terms
-        self.keeper = Keeper(
-            context.cluster,
-            context.clock,
-            terms=terms,
-            ledger=ledger,
-            judge=judge,
-            webhooks=context.webhooks,
-            changed=self._objects_changed,
-        )
+        self.keeper = Keeper(context, terms=terms, ledger=ledger, judge=judge, changed=self._objects_changed)
         self._records = Records(
             context.cluster, name=self.spec.release_name, namespace=self.spec.storage_namespace, account=terms.account
         )

@@ -45,15 +45,7 @@ class ManifestUnit:
     def __init__(
         self, context: Context, *, terms: Terms, ledger: Ledger, judge: Judge, changed: Callable[[], None]
     ) -> None:
-        self.keeper = Keeper(
-            context.cluster,
-            context.clock,
-            terms=terms,
-            ledger=ledger,
-            judge=judge,
-            webhooks=context.webhooks,
-            changed=changed,
-        )
+        self.keeper = Keeper(context, terms=terms, ledger=ledger, judge=judge, changed=changed)
         self._clock, self._ledger, self._changed = context.clock, ledger, changed
         self._announced = False
         self._pending: Blocker | None = Blocker(reason="Pending", message="its manifests to be announced")

@@ -16,6 +16,17 @@ MOST_EVENTS = 16
 """How many objects of a unit are explained by Events at a time: the API server does not cache these."""
 
 
+def watch_server(cluster: Cluster, service: ObjectRef) -> tuple[Watch, ...]:
+    """A Service, and its EndpointSlices; nothing while these kinds are not known."""
+    services, slices = cluster.preferred(service.group_kind), cluster.preferred(ENDPOINT_SLICE)
+    if services is None or slices is None:
+        return ()
+    return (
+        cluster.watch_object(services, service.namespace, service.name),
+        cluster.watch_children(slices, service.namespace, f"{SERVICE_LABEL}={service.name}"),
+    )
+
+
 class Reads:
     """Named objects that builds read, each watched for as long as some build does."""
 
@@ -44,7 +55,7 @@ class Watches:
         self._cluster = cluster
         self._held: dict[Hashable, Watch] = {}
         self._events: dict[ObjectRef, tuple[str, Watch]] = {}
-        self._servers: dict[ObjectRef, dict[ObjectRef, tuple[Watch, Watch]]] = {}
+        self._servers: dict[ObjectRef, dict[ObjectRef, tuple[Watch, ...]]] = {}
 
     def kind(self, resource: Resource) -> Watch:
         """Everything of ours of one kind."""
@@ -80,17 +91,10 @@ class Watches:
         return watch
 
     def server(self, of: ObjectRef, service: ObjectRef) -> tuple[Watch, ...]:
-        """A Service that an object needs, and its EndpointSlices."""
-        services, slices = self._cluster.preferred(service.group_kind), self._cluster.preferred(ENDPOINT_SLICE)
-        if services is None or slices is None:
-            return ()
+        """A Service that an object needs, and its EndpointSlices; nothing while these kinds are not known."""
         held = self._servers.setdefault(of, {})
-        if service not in held:
-            selector = f"{SERVICE_LABEL}={service.name}"
-            held[service] = (
-                self._cluster.watch_object(services, service.namespace, service.name),
-                self._cluster.watch_children(slices, service.namespace, selector),
-            )
+        if not held.get(service):
+            held[service] = watch_server(self._cluster, service)
         return held[service]
 
     def childless(self, ref: ObjectRef) -> None:

@@ -13,10 +13,11 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from clusterstack.core.content import Desired
-from clusterstack.core.objects import GroupKind, ObjectRef
+from clusterstack.core.objects import ObjectRef
 from clusterstack.core.outcome import Park, Reject, classify
-from clusterstack.core.webhooks import SERVICE_LABEL, answering, denied
+from clusterstack.core.webhooks import denied, reachable
 from clusterstack.engine.wait import changed_or_later, sleep
+from clusterstack.engine.watches import watch_server
 from clusterstack.engine.world import Clock, Cluster
 from clusterstack.errors import ApiError, TransportError
 from clusterstack.kube.facts import object_key
@@ -24,7 +25,6 @@ from clusterstack.kube.observer import Watch
 from clusterstack.telemetry.logs import logger
 
 LOG = logger(__name__)
-SERVICE, ENDPOINT_SLICE = GroupKind("", "Service"), GroupKind("discovery.k8s.io", "EndpointSlice")
 FIRST_PROBE, LAST_PROBE = 0.25, 1.0
 FIRST_DOUBT, LAST_DOUBT = 5.0, 30.0  # without endpoints: whoever deletes a webhook's configuration is not waited for
 
@@ -99,7 +99,7 @@ class _Gate:
         self.asked = asked
         self._cluster, self._clock, self._park, self._ended = cluster, clock, park, ended
         self._waiters: dict[Waiter, None] = {}
-        self._watches: list[Watch] = []
+        self._watches: tuple[Watch, ...] = ()
         self._message = park.message
         self._reaching = True
         self._over = False
@@ -199,30 +199,19 @@ class _Gate:
         """Whether asking has a chance: the Service has an endpoint that takes requests, or cannot be judged by that."""
         if self._park.service is None:
             return True
-        namespace, name = self._park.service
-        if not self._watches:
-            self._watch(namespace, name)
-        if len(self._watches) < 2 or not all(self._cluster.synced(watch) for watch in self._watches):
+        ref = ObjectRef("", "Service", *self._park.service)
+        self._watches = self._watches or watch_server(self._cluster, ref)
+        if not self._watches or not all(self._cluster.synced(watch) for watch in self._watches):
             return True
-        service = self._cluster.live(ObjectRef("", "Service", namespace, name))
+        service = self._cluster.live(ref)
         if service is None:
             self._say("has no Service yet")
             return False
-        if not (service.manifest().get("spec") or {}).get("selector"):
-            return True  # its endpoints are somebody's own business, and may lie outside of the cluster
-        if answering(live.manifest() for live in self._cluster.members(self._watches[1])):
+        slices = (live.manifest() for live in self._cluster.members(self._watches[1]))
+        if reachable(service.manifest(), slices):
             return True
         self._say("has no ready endpoints")
         return False
-
-    def _watch(self, namespace: str, name: str) -> None:
-        service, slices = self._cluster.preferred(SERVICE), self._cluster.preferred(ENDPOINT_SLICE)
-        if service is not None and slices is not None:
-            selector = f"{SERVICE_LABEL}={name}"
-            self._watches = [
-                self._cluster.watch_object(service, namespace, name),
-                self._cluster.watch_children(slices, namespace, selector),
-            ]
 
     def _keys(self) -> list[Hashable]:
         keys = [watch.key for watch in self._watches] or [("never", self.key)]

@@ -96,7 +96,10 @@ class Cluster(Protocol):
     async def apply(
         self, manifest: Manifest, resource: Resource, *, manager: str, account: str = "", lane: str = ""
     ) -> tuple[bool, Live]:
-        """Server-side apply with force: whether it was created, and what there is now, already in the cache."""
+        """Server-side apply with force: whether it was created, and the object as we wrote it.
+
+        The cache has it already, or what somebody wrote since.
+        """
         ...
 
     async def rehearse(

@@ -10,12 +10,11 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
-from clusterstack.core.objects import GroupKind, ObjectRef
+from clusterstack.core.objects import JOB, GroupKind, ObjectRef
 from clusterstack.kube.facts import Bus, object_key
 from clusterstack.kube.live import Live
 
 TOMBSTONES = 20_000
-JOB = GroupKind("batch", "Job")
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,13 +12,12 @@ from types import MappingProxyType
 from clusterstack.core.health import hooks, kstatus, pods
 from clusterstack.core.health.fields import condition, integer, is_true, section, text
 from clusterstack.core.health.verdict import ChildQuery, Context, Policy, State, Verdict
-from clusterstack.core.objects import GroupKind, Manifest, ObjectRef, group_of
+from clusterstack.core.objects import JOB, GroupKind, Manifest, ObjectRef, group_of
 
 RULE = "builtin"
 
 CLAIM = GroupKind("", "PersistentVolumeClaim")
 POD = GroupKind("", "Pod")
-JOB = GroupKind("batch", "Job")
 WORKLOADS = frozenset(
     {
         GroupKind("apps", "Deployment"),

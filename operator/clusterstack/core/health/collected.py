@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from clusterstack.core.health.fields import conditions, integer, section, text
 from clusterstack.core.health.verdict import one_line
-from clusterstack.core.objects import Manifest, group_of
+from clusterstack.core.objects import JOB, GroupKind, Manifest, group_of
 
 COMPLETE = "Complete"
 FAILED = "Failed"
@@ -16,7 +16,7 @@ FAILED = "Failed"
 
 def finished(obj: Manifest) -> str:
     """How a Job with a time to live ended: `Complete`, or `Failed <reason>: <message>`; empty for anything else."""
-    if (group_of(obj["apiVersion"]), obj["kind"]) != ("batch", "Job"):
+    if GroupKind(group_of(obj["apiVersion"]), obj["kind"]) != JOB:
         return ""
     if "ttlSecondsAfterFinished" not in section(obj, "spec"):
         return ""

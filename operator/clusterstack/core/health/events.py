@@ -14,7 +14,7 @@ from clusterstack.core.health import builtin, pods
 from clusterstack.core.health.fields import Fields, section, text, timestamp
 from clusterstack.core.health.rules import RuleSet
 from clusterstack.core.health.verdict import Context, EventQuery, State, Verdict
-from clusterstack.core.objects import GroupKind, Manifest, group_of
+from clusterstack.core.objects import JOB, GroupKind, Manifest, group_of
 
 EVENT = GroupKind("", "Event")
 
@@ -27,7 +27,7 @@ KINDS = frozenset(
         GroupKind("apps", "StatefulSet"),
         GroupKind("apps", "DaemonSet"),
         GroupKind("apps", "ReplicaSet"),
-        GroupKind("batch", "Job"),
+        JOB,
     }
 )
 """Kinds of Kubernetes' own whose controllers report some troubles in Events only."""

@@ -65,3 +65,8 @@ def timestamp(value: object) -> float | None:
     except ValueError:
         return None
     return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
+
+
+def last_change(obj: Manifest, applied_at: float | None) -> float:
+    """When the object was made, or last changed by us (`applied_at`), in unix seconds; 0.0 when neither is known."""
+    return max(timestamp(section(obj, "metadata").get("creationTimestamp")) or 0.0, applied_at or 0.0)

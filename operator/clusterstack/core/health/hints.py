@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from clusterstack.core.health.fields import section, timestamp
+from clusterstack.core.health.fields import last_change, section, timestamp
 from clusterstack.core.health.verdict import Context, State, Verdict
 from clusterstack.core.objects import GroupKind, Manifest, group_of
 
@@ -24,10 +24,9 @@ def with_hint(obj: Manifest, verdict: Verdict, context: Context) -> Verdict:
     """
     if verdict.state is not State.IN_PROGRESS or not _may_never_come(obj, verdict):
         return verdict
-    created = timestamp(section(obj, "metadata").get("creationTimestamp"))
-    if created is None:
+    if timestamp(section(obj, "metadata").get("creationTimestamp")) is None:
         return verdict
-    due = max(created, context.applied_at or 0.0) + PATIENCE
+    due = last_change(obj, context.applied_at) + PATIENCE
     if context.now < due:
         return verdict.by(due)
     return replace(verdict, message=f"{verdict.message}; {WAY_OUT}")

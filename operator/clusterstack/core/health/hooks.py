@@ -10,10 +10,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from clusterstack.core.health.fields import Fields, entries, section, text, timestamp
+from clusterstack.core.health.fields import Fields, entries, last_change, section, text
 from clusterstack.core.health.verdict import GRACE, Context, State, Verdict
 from clusterstack.core.objects import GroupKind, Manifest, ObjectRef, group_of
-from clusterstack.core.webhooks import answering
+from clusterstack.core.webhooks import reachable
 
 KINDS = frozenset(
     GroupKind("admissionregistration.k8s.io", kind)
@@ -33,8 +33,7 @@ def servers_of(obj: Manifest) -> tuple[ObjectRef, ...]:
 
 def check(obj: Manifest, context: Context) -> Verdict:
     """The strict verdict on a webhook configuration."""
-    created = timestamp(section(obj, "metadata").get("creationTimestamp")) or 0.0
-    due = max(created, context.applied_at or 0.0) + GRACE
+    due = last_change(obj, context.applied_at) + GRACE
     given_up: Verdict | None = None
     for hook in _decisive(obj):
         trouble = _trouble(obj, hook, context)
@@ -62,7 +61,7 @@ def _trouble(obj: Manifest, hook: Fields, context: Context) -> tuple[str, bool] 
     if not server.trusted:
         if server.service is None:
             return f"waits for {where}, which does not exist", False
-        if section(server.service, "spec").get("selector") and not answering(server.slices):
+        if not reachable(server.service, server.slices):
             starting = any(True for one in server.slices for _ in one.get("endpoints") or ())
             return f"waits for ready endpoints of {where}", starting
     announced = any(name.startswith(INJECTION) for name in section(section(obj, "metadata"), "annotations"))

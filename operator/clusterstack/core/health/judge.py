@@ -8,7 +8,7 @@ from dataclasses import replace
 from clusterstack.core.health import autoscaler, builtin, explain, kstatus
 from clusterstack.core.health.cel import EvaluationError, Program
 from clusterstack.core.health.events import with_events
-from clusterstack.core.health.fields import section, text, timestamp
+from clusterstack.core.health.fields import last_change, section, text
 from clusterstack.core.health.hints import with_hint
 from clusterstack.core.health.rules import Level, Requirement, Rule, RuleSet
 from clusterstack.core.health.verdict import GRACE, ChildQuery, Context, Policy, State, Verdict, one_line
@@ -215,8 +215,7 @@ def _patient(obj: Manifest, verdict: Verdict, context: Context, grace: float) ->
     """Distrust what is final but nobody may have looked at: an empty status, or one older than our last change."""
     if verdict.state not in (State.CURRENT, State.FAILED):
         return verdict
-    created = timestamp(section(obj, "metadata").get("creationTimestamp")) or 0.0
-    due = max(created, context.applied_at or 0.0) + grace
+    due = last_change(obj, context.applied_at) + grace
     empty = not section(obj, "status")
     if empty and context.status_subresource and verdict.rule == kstatus.RULE:
         if context.now < due:
@@ -284,8 +283,7 @@ def _with_children(rule: Rule, obj: Manifest, verdict: Verdict, context: Context
         found = _of_other(child, context)
         if not found.healthy:
             return _inherited(rule, ref_of(child), found)
-    created = timestamp(section(obj, "metadata").get("creationTimestamp")) or 0.0
-    due = max(created, context.applied_at or 0.0) + rule.grace
+    due = last_change(obj, context.applied_at) + rule.grace
     if not children and context.now < due:
         return Verdict(State.IN_PROGRESS, "NoChildren", "waiting for its workloads", rule.label, due)
     return verdict
